@@ -1,0 +1,1 @@
+"""From a WebRTC track to 16 kHz mono PCM, and text back. Alone imports aiortc."""

@@ -1,0 +1,1 @@
+"""Settings, rooms, routes, metrics, persistence, lifecycle."""

@@ -1,0 +1,1 @@
+"""From PCM to captions. Alone imports an engine, and only in the worker process."""
