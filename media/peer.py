@@ -1,0 +1,260 @@
+"""`Peer`: answers one offer, receives its audio, sends captions, closes once.
+
+aiortc's event handlers only put an event into `events`; they never await. The owner reads
+`events` and `feed` and calls `close`. A peer that fails says so and takes nobody along.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from aiortc import (
+    RTCConfiguration,
+    RTCDataChannel,
+    RTCIceServer,
+    RTCPeerConnection,
+    RTCSessionDescription,
+)
+from aiortc.mediastreams import MediaStreamTrack
+from aiortc.sdp import candidate_from_sdp
+
+from media import private
+from media.errors import BadOffer, RemoteMediaError
+from media.feed import Feed
+from media.pcm import PcmChunk
+from media.track import Ledger, Origin, RtpPacket, Track
+
+FEED_CHUNKS = 20  # 2 s of audio
+CAPTIONS_LABEL = "captions"
+# A page that reads takes about 1 KB a revision; this is some seconds of a busy room.
+TENTATIVE_CEILING_BYTES = 64 * 1024
+FINAL_CEILING_BYTES = 512 * 1024
+
+_ANSWER_TIMEOUT_S = 10.0
+_CLOSE_TIMEOUT_S = 5.0
+_MAX_MEDIA_SECTIONS = 8
+
+
+class Sent(Enum):
+    """What became of a text given to `Peer.send`."""
+
+    SENT = "sent"
+    NO_CHANNEL = "no_channel"
+    SKIPPED = "skipped"  # tentative, and the peer is behind
+    FULL = "full"  # final, and the peer has not read for long
+
+
+class PeerEvent(Enum):
+    CONNECTED = "connected"
+    CHANNEL_OPEN = "channel_open"
+    CHANNEL_CLOSED = "channel_closed"
+    CHANNEL_REFUSED = "channel_refused"  # a label we do not know
+    LOST = "lost"  # no way to the peer any more, or it closed
+
+
+@dataclass(frozen=True, slots=True)
+class IceServer:
+    urls: tuple[str, ...]
+    username: str | None = None
+    credential: str | None = None
+
+
+class Peer:
+    """One WebRTC connection. Owned by whoever called `Peer(...)`, who must `close` it."""
+
+    def __init__(
+        self,
+        ice_servers: Sequence[IceServer] = (),
+        origin: Origin | None = None,
+    ) -> None:
+        self.feed: Feed[PcmChunk] = Feed(FEED_CHUNKS)
+        self.events: Feed[PeerEvent] = Feed(100)
+        self.unread_messages = 0
+        self.skipped = 0
+        self._origin = origin
+        self._track: Track | None = None
+        self._channel: RTCDataChannel | None = None
+        self._expiry: asyncio.TimerHandle | None = None
+        self._closing: asyncio.Task[None] | None = None
+        self._identity: frozenset[str] = frozenset()
+        # An empty list, not None: with None aiortc asks a public STUN server.
+        servers = [
+            RTCIceServer(urls=list(s.urls), username=s.username, credential=s.credential)
+            for s in ice_servers
+        ]
+        self._connection = RTCPeerConnection(RTCConfiguration(iceServers=servers))
+        self._connection.on("track", self._on_track)
+        self._connection.on("datachannel", self._on_datachannel)
+        self._connection.on("connectionstatechange", self._on_state)
+
+    @property
+    def state(self) -> str:
+        return str(self._connection.connectionState)
+
+    @property
+    def has_open_channel(self) -> bool:
+        return self._channel is not None and self._channel.readyState == "open"
+
+    @property
+    def ledger(self) -> Ledger:
+        return self._track.ledger if self._track is not None else Ledger()
+
+    @property
+    def packets_lost(self) -> int:
+        return self._track.packets_lost if self._track is not None else 0
+
+    def is_same_session(self, sdp: str) -> bool:
+        """Whether an offer belongs to this connection, and is no new one of the same page."""
+        return bool(self._identity) and _identity(sdp) == self._identity
+
+    async def answer(self, sdp: str) -> str:
+        """Answer an offer, the first or a later one of the same session.
+
+        Raises `BadOffer`. The answer carries our candidates: it is complete.
+        """
+        _check_offer(sdp)
+        try:
+            async with asyncio.timeout(_ANSWER_TIMEOUT_S):
+                await self._connection.setRemoteDescription(RTCSessionDescription(sdp, "offer"))
+                self._keep_one_audio_track()
+                await self._connection.setLocalDescription(await self._connection.createAnswer())
+        except TimeoutError:
+            raise BadOffer("bad_sdp", "the offer could not be answered in time") from None
+        except Exception as error:
+            # The offer is the peer's text, and aiortc's parser raises whatever its code runs
+            # into: ValueError, KeyError, IndexError, AttributeError, InvalidStateError.
+            raise BadOffer("bad_sdp", "the offer is not usable SDP") from error
+        self._identity = _identity(sdp)
+        return str(self._connection.localDescription.sdp)
+
+    async def add_candidate(self, candidate: str, sdp_mid: str | None) -> None:
+        """Add a trickled candidate; an empty one ends them. Raises `RemoteMediaError`."""
+        text = candidate.removeprefix("a=").removeprefix("candidate:").strip()
+        if not text:
+            return
+        try:
+            parsed = candidate_from_sdp(text)
+            parsed.sdpMid = sdp_mid
+            parsed.sdpMLineIndex = None if sdp_mid is not None else 0
+            await self._connection.addIceCandidate(parsed)
+        except Exception as error:
+            # as above: the peer's text in aiortc's and aioice's parsers
+            raise RemoteMediaError("bad_candidate", "the candidate is not usable") from error
+
+    def send(self, text: str, *, is_final: bool) -> Sent:
+        """Send a caption; never waits."""
+        channel = self._channel
+        if channel is None or channel.readyState != "open":
+            return Sent.NO_CHANNEL
+        ceiling = FINAL_CEILING_BYTES if is_final else TENTATIVE_CEILING_BYTES
+        if channel.bufferedAmount > ceiling:
+            self.skipped += 1
+            return Sent.FULL if is_final else Sent.SKIPPED
+        channel.send(text)
+        return Sent.SENT
+
+    async def close(self) -> None:
+        """End the feed, then the connection; the second call waits for the first."""
+        if self._closing is None:
+            self._closing = asyncio.get_running_loop().create_task(
+                self._close(), name="peer-close"
+            )
+        # Cancelled midway, RTCPeerConnection.close() would never end on a later call.
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
+        self._end_track()
+        self.events.end()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                await self._connection.close()
+        self._connection.remove_all_listeners()
+
+    def end_audio(self) -> None:
+        """Hand on what is held and end the feed; captions still go out."""
+        self._end_track()
+
+    def _end_track(self) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+        if self._track is not None:
+            self._track.end(time.monotonic())
+        self.feed.end()
+
+    def _keep_one_audio_track(self) -> None:
+        kept = False
+        for transceiver in self._connection.getTransceivers():
+            if transceiver.kind == "audio" and not kept:
+                kept = True
+            else:
+                transceiver.direction = "inactive"
+
+    def _on_track(self, track: MediaStreamTrack) -> None:
+        if track.kind != "audio" or self._track is not None:
+            return
+        receiver = next(
+            t.receiver for t in self._connection.getTransceivers() if t.receiver.track is track
+        )
+        self._track = Track(
+            self.feed, lambda kind: private.codec_name(receiver, kind), self._origin
+        )
+        private.tap_packets(receiver, self._receive)
+
+    def _receive(self, packet: RtpPacket) -> None:
+        if self._track is None or self.feed.is_ended:
+            return
+        self._track.receive(packet, time.monotonic())
+        if self._expiry is None:
+            self._arm(self._track.next_deadline())
+
+    def _arm(self, deadline: float | None) -> None:
+        self._expiry = None
+        if deadline is not None:
+            delay = max(0.0, deadline - time.monotonic())
+            self._expiry = asyncio.get_running_loop().call_later(delay, self._expire)
+
+    def _expire(self) -> None:
+        assert self._track is not None
+        self._arm(self._track.expire(time.monotonic()))
+
+    def _on_datachannel(self, channel: RTCDataChannel) -> None:
+        if channel.label != CAPTIONS_LABEL:
+            self.events.put(PeerEvent.CHANNEL_REFUSED)
+            channel.close()
+            return
+        self._channel = channel
+        channel.on("close", lambda: self.events.put(PeerEvent.CHANNEL_CLOSED))
+        channel.on("message", self._on_message)
+        self.events.put(PeerEvent.CHANNEL_OPEN)
+
+    def _on_message(self, _message: str | bytes) -> None:
+        self.unread_messages += 1  # nothing is asked of us on this channel
+
+    def _on_state(self) -> None:
+        state = self._connection.connectionState
+        if state == "connected":
+            self.events.put(PeerEvent.CONNECTED)
+        elif state in ("failed", "closed"):
+            self._end_track()
+            self.events.put(PeerEvent.LOST)
+
+
+def _check_offer(sdp: str) -> None:
+    lines = sdp.splitlines()
+    if not lines or not lines[0].startswith("v=0"):
+        raise BadOffer("bad_sdp", "the offer is not SDP")
+    sections = [line for line in lines if line.startswith("m=")]
+    if len(sections) > _MAX_MEDIA_SECTIONS:
+        raise BadOffer("bad_sdp", "the offer has too many media sections")
+    if not any(line.startswith("m=audio ") for line in sections):
+        raise BadOffer("no_audio", "the offer has no audio")
+
+
+def _identity(sdp: str) -> frozenset[str]:
+    """What names a connection in its offers: its certificates and ICE user fragments."""
+    marks = ("a=fingerprint:", "a=ice-ufrag:")
+    return frozenset(line.strip() for line in sdp.splitlines() if line.startswith(marks))
