@@ -1,0 +1,131 @@
+"""What the server and the worker process say to each other, over a Unix socket.
+
+A frame is the length of its header and of its body (4 bytes each, big endian), the header
+as JSON with a `type`, and PCM of 16 bit as the body of a window. The two sides prove that
+they share a key before anything else is read. Sizes are bounded; what does not parse is a
+`WorkerError`.
+"""
+
+import asyncio
+import dataclasses
+import hashlib
+import hmac
+import json
+import secrets
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from transcriber.errors import WorkerError
+from transcriber.types import (
+    BatchReport,
+    EngineInfo,
+    EngineState,
+    EngineStatus,
+    GapReason,
+    Hypothesis,
+    StreamId,
+    Window,
+    Word,
+)
+
+_LENGTHS = struct.Struct("!II")
+_MAX_HEADER = 1 << 20
+_MAX_BODY = 8 << 20
+_NONCE_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """The speaker is gone."""
+
+    stream: StreamId
+
+
+Message = Window | Forget | Hypothesis | EngineStatus | BatchReport
+
+
+def encode(message: Message) -> bytes:
+    """One frame."""
+    body = b""
+    match message:
+        case Window():
+            header: dict[str, Any] = {
+                f.name: getattr(message, f.name)
+                for f in dataclasses.fields(message)
+                if f.name != "samples"
+            }
+            pcm = np.clip(message.samples, -1.0, 1.0) * np.float32(32767)
+            body = pcm.astype("<i2").tobytes()
+        case _:
+            header = dataclasses.asdict(message)
+    header["type"] = type(message).__name__
+    text = json.dumps(header, separators=(",", ":")).encode()
+    return _LENGTHS.pack(len(text), len(body)) + text + body
+
+
+async def read(reader: asyncio.StreamReader) -> Message:
+    """The next message. Raises `EOFError` at a clean or torn end, `WorkerError` otherwise."""
+    header_length, body_length = _LENGTHS.unpack(await reader.readexactly(_LENGTHS.size))
+    if header_length > _MAX_HEADER or body_length > _MAX_BODY:
+        raise WorkerError("a frame is too large")
+    text = await reader.readexactly(header_length)
+    body = await reader.readexactly(body_length)
+    try:
+        return _decode(json.loads(text), body)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WorkerError("a frame does not parse") from error
+
+
+def _decode(header: dict[str, Any], body: bytes) -> Message:
+    kind = header.pop("type")
+    if kind == "Window":
+        pcm = np.frombuffer(body, "<i2").astype(np.float32) * np.float32(1 / 32767)
+        return Window(**{**header, "absorbed": tuple(header["absorbed"]), "samples": pcm})
+    if kind == "Forget":
+        return Forget(**header)
+    if kind == "Hypothesis":
+        lost = header["lost"]
+        return Hypothesis(
+            **{
+                **header,
+                "words": tuple(Word(**w) for w in header["words"]),
+                "absorbed": tuple(header["absorbed"]),
+                "lost": None if lost is None else GapReason(lost),
+            }
+        )
+    if kind == "EngineStatus":
+        info = header["info"]
+        return EngineStatus(
+            EngineState(header["state"]),
+            EngineInfo(**{**info, "languages": tuple(info["languages"])}),
+            header["progress"],
+            header["message"],
+        )
+    if kind == "BatchReport":
+        return BatchReport(**header)
+    raise WorkerError("a frame of an unknown type")
+
+
+async def admit(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, key: bytes
+) -> bool:
+    """The worker's side of the proof: whether the other end knows the key."""
+    nonce = secrets.token_bytes(_NONCE_BYTES)
+    writer.write(nonce)
+    try:
+        proof = await reader.readexactly(hashlib.sha256().digest_size)
+    except EOFError:
+        return False
+    return hmac.compare_digest(proof, _proof(key, nonce))
+
+
+async def prove(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, key: bytes) -> None:
+    """The server's side of the proof."""
+    writer.write(_proof(key, await reader.readexactly(_NONCE_BYTES)))
+
+
+def _proof(key: bytes, nonce: bytes) -> bytes:
+    return hmac.digest(key, nonce, "sha256")

@@ -1,0 +1,319 @@
+"""`SpeakerStream`: one speaker's PCM in, captions and gaps out.
+
+Owns the speaker's voice activity, segmenter and agreement; asks the engine for windows and
+takes its hypotheses. Everything runs in the caller's turn of the event loop and nothing
+waits but `drain`. Interims are cut when they can be sent: the newest audio always wins.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from transcriber.agreement import Agreed, Agreement, without_doubled_start
+from transcriber.segmenter import Cut, Segmenter
+from transcriber.types import (
+    SAMPLE_RATE,
+    Caption,
+    Gap,
+    GapReason,
+    Hypothesis,
+    Samples,
+    StreamId,
+    Timing,
+    Window,
+)
+from transcriber.vad import SILENCE_RMS, Vad, rms
+
+# How much new speech is worth another interim: the knob that gives under load.
+_MIN_CADENCE_S, _MAX_CADENCE_S = 0.5, 3.0
+# A hole this short within speech is bridged with silence, so that the sentence stays whole.
+_BRIDGE_SAMPLES = SAMPLE_RATE // 2
+# Shorter than a syllable; counted in the ledger, not shown.
+_GAP_SHOWN_SAMPLES = SAMPLE_RATE // 5
+_PROMPT_CHARACTERS = 200
+
+
+class Engine(Protocol):
+    """What a stream needs of `WorkerProcess`."""
+
+    def offer(self, window: Window) -> bool: ...
+
+    def can_take_interim(self, stream: StreamId) -> bool: ...
+
+    def attach(self, stream: StreamId, receive: Callable[[Hypothesis], None]) -> None: ...
+
+    def detach(self, stream: StreamId) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What is to be known of a window once its hypothesis comes."""
+
+    start_sample: int
+    end_sample: int
+    speech_start: int
+    speech_end: int
+    heard_at: float
+
+
+@dataclass(slots=True)
+class _Utterance:
+    """One that is spoken or whose final is awaited."""
+
+    speech_start_at: float
+    language: str
+    overlaps: bool = False
+    agreement: Agreement = field(default_factory=Agreement)
+    revision: int = 0  # of the hypothesis shown last
+    asked: dict[int, _Asked] = field(default_factory=dict)  # by revision, those unanswered
+    last_asked: int = 0
+    end_sample: int = 0
+    speech_end_at: float | None = None
+    shown: str = ""
+    has_text: bool = False
+
+
+class SpeakerStream:
+    def __init__(
+        self,
+        stream: StreamId,
+        engine: Engine,
+        vad: Vad,
+        language: str,
+        publish: Callable[[Caption | Gap], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self.stream = stream
+        self._engine = engine
+        self._vad = vad
+        self._language = language
+        self._publish = publish
+        self._clock = clock
+        self._segmenter = Segmenter()
+        self._utterances: dict[int, _Utterance] = {}
+        self._end_sample: int | None = None
+        self._heard_at = 0.0
+        self._cadence_s = _MIN_CADENCE_S
+        self._said = ""
+        self._failure: Exception | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
+        engine.attach(stream, self.receive)
+
+    @property
+    def is_speaking(self) -> bool:
+        return self._segmenter.is_speaking
+
+    def set_language(self, language: str) -> None:
+        """For the utterances that begin from now on."""
+        self._language = language
+
+    def push(
+        self, start_sample: int, samples: Samples, heard_at: float, missing: GapReason | None = None
+    ) -> None:
+        """Take audio that was heard at `heard_at`; `missing` says why it does not follow on
+        what came before, if audio was lost. Raises what a hypothesis ran into."""
+        if self._failure is not None:
+            raise self._failure
+        if self._end_sample is not None and start_sample != self._end_sample:
+            self._skip_to(start_sample, missing)
+        elif self._end_sample is None:
+            self._send_finals(self._segmenter.restart(start_sample))
+        self._hear(samples, heard_at)
+        self._end_sample = start_sample + len(samples)
+
+    def pause(self) -> None:
+        """Nothing came for a while, or the speaker muted: the utterance ends here."""
+        self._send_finals(self._segmenter.finish())
+
+    async def drain(self) -> None:
+        """End the utterance and wait until every final is out."""
+        self.pause()
+        await self._idle.wait()
+
+    def close(self) -> None:
+        """Give up what is pending. The stream is not used afterwards."""
+        self._engine.detach(self.stream)
+
+    def receive(self, hypothesis: Hypothesis) -> None:
+        """Take what the engine heard. What goes wrong is raised by the next `push`."""
+        try:
+            self._receive(hypothesis)
+        except Exception as error:
+            # The containment of one speaker: this runs in the worker's reading loop, which
+            # serves all; the speaker's own task is told.
+            self._failure = error
+            self._idle.set()
+
+    def _receive(self, hypothesis: Hypothesis) -> None:
+        utterance = self._utterances.get(hypothesis.utterance)
+        if utterance is None:
+            return
+        asked = utterance.asked.pop(hypothesis.revision, None)
+        if asked is None or hypothesis.revision <= utterance.revision:
+            return
+        if hypothesis.is_final:
+            self._finish(hypothesis, utterance, asked)
+        elif hypothesis.lost is None:
+            self._revise(hypothesis, utterance, asked)
+        self._maybe_interim()
+
+    def _hear(self, samples: Samples, heard_at: float) -> None:
+        self._heard_at = heard_at
+        self._send_finals(self._segmenter.push(samples, self._vad.push(samples)))
+        if self._segmenter.is_speaking:
+            number = self._segmenter.utterance
+            if number not in self._utterances:
+                self._open(number, self._segmenter.speech_start)
+            self._maybe_interim()
+
+    def _skip_to(self, start_sample: int, missing: GapReason | None) -> None:
+        assert self._end_sample is not None
+        hole = start_sample - self._end_sample
+        if missing is not None and hole >= _GAP_SHOWN_SAMPLES:
+            self._publish(Gap(self.stream, self._end_sample, start_sample, missing))
+        if 0 < hole <= _BRIDGE_SAMPLES and self._segmenter.is_speaking:
+            self._hear(np.zeros(hole, np.float32), self._heard_at)
+            return
+        self._send_finals(self._segmenter.restart(start_sample))
+        self._vad.reset()
+
+    def _open(self, number: int, speech_start: int) -> _Utterance:
+        utterance = _Utterance(self._heard(speech_start), self._language)
+        self._utterances[number] = utterance
+        self._idle.clear()
+        return utterance
+
+    def _maybe_interim(self) -> None:
+        if not self._segmenter.is_speaking or not self._engine.can_take_interim(self.stream):
+            return
+        utterance = self._utterances.get(self._segmenter.utterance)
+        if utterance is None:
+            return
+        since = max(utterance.end_sample, self._segmenter.speech_start)
+        if self._segmenter.end_sample - since < self._cadence_s * SAMPLE_RATE:
+            return
+        cut = self._segmenter.interim()
+        if cut is not None:
+            self._ask(cut, utterance)
+
+    def _send_finals(self, cuts: list[Cut]) -> None:
+        for cut in cuts:
+            utterance = self._utterances.get(cut.utterance)
+            if utterance is None:
+                utterance = self._open(cut.utterance, cut.speech_start)
+            utterance.overlaps = cut.overlaps
+            utterance.speech_end_at = self._heard(cut.speech_end)
+            if rms(cut.samples) < SILENCE_RMS:
+                self._close_utterance(cut.utterance)
+                continue
+            self._ask(cut, utterance)
+
+    def _ask(self, cut: Cut, utterance: _Utterance) -> None:
+        utterance.last_asked += 1
+        utterance.end_sample = cut.end_sample
+        utterance.asked[utterance.last_asked] = _Asked(
+            cut.start_sample,
+            cut.end_sample,
+            cut.speech_start,
+            cut.speech_end,
+            self._heard(cut.end_sample),
+        )
+        self._engine.offer(
+            Window(
+                self.stream,
+                cut.utterance,
+                utterance.last_asked,
+                cut.start_sample,
+                cut.samples,
+                cut.is_final,
+                utterance.language,
+                self._said[-_PROMPT_CHARACTERS:],
+            )
+        )
+
+    def _heard(self, sample: int) -> float:
+        """When a sample near the newest one arrived."""
+        return self._heard_at - (self._segmenter.end_sample - sample) / SAMPLE_RATE
+
+    def _revise(self, hypothesis: Hypothesis, utterance: _Utterance, asked: _Asked) -> None:
+        latency_s = self._clock() - asked.heard_at
+        self._cadence_s = min(_MAX_CADENCE_S, max(_MIN_CADENCE_S, 2 * latency_s))
+        text = self._without_overlap(hypothesis.text, utterance)
+        agreed = utterance.agreement.update(text)
+        if agreed.stable or agreed.tentative or utterance.shown:
+            self._show(hypothesis, utterance, asked, agreed)
+
+    def _finish(self, hypothesis: Hypothesis, utterance: _Utterance, asked: _Asked) -> None:
+        if hypothesis.lost is None:
+            text = self._without_overlap(hypothesis.text, utterance)
+        else:
+            # what was agreed on was said; the rest is part of the gap
+            text = utterance.agreement.stable
+        if text or utterance.shown:
+            self._show(hypothesis, utterance, asked, utterance.agreement.finish(text))
+        self._said = text or self._said
+        end = max([asked.end_sample, *(self._absorb(n) for n in hypothesis.absorbed)])
+        if hypothesis.lost is not None:
+            self._publish(Gap(self.stream, asked.start_sample, end, hypothesis.lost))
+        self._close_utterance(hypothesis.utterance)
+
+    def _absorb(self, number: int) -> int:
+        """An utterance whose words stand in another's final shows none of its own."""
+        utterance = self._utterances.get(number)
+        if utterance is None:
+            return 0
+        if utterance.shown:
+            asked = utterance.asked[utterance.last_asked]
+            empty = Hypothesis(
+                self.stream, number, utterance.last_asked, True, "", utterance.language
+            )
+            self._show(empty, utterance, asked, utterance.agreement.finish(""))
+        self._close_utterance(number)
+        return utterance.end_sample
+
+    def _without_overlap(self, text: str, utterance: _Utterance) -> str:
+        return without_doubled_start(self._said, text) if utterance.overlaps else text
+
+    def _show(
+        self, hypothesis: Hypothesis, utterance: _Utterance, asked: _Asked, agreed: Agreed
+    ) -> None:
+        now = self._clock()
+        text = agreed.stable + agreed.tentative
+        first_text_s = final_s = None
+        if text and not utterance.has_text:
+            utterance.has_text = True
+            first_text_s = now - utterance.speech_start_at
+        if hypothesis.is_final and utterance.speech_end_at is not None:
+            final_s = now - utterance.speech_end_at
+        utterance.shown = text
+        utterance.revision = hypothesis.revision
+        self._publish(
+            Caption(
+                self.stream,
+                hypothesis.utterance,
+                hypothesis.revision,
+                agreed.stable,
+                agreed.tentative,
+                hypothesis.is_final,
+                asked.speech_start,
+                asked.speech_end,
+                hypothesis.language,
+                hypothesis.words,
+                Timing(
+                    max(0.0, now - asked.heard_at),
+                    first_text_s,
+                    final_s,
+                    agreed.words_shown,
+                    agreed.words_taken_back,
+                ),
+            )
+        )
+
+    def _close_utterance(self, number: int) -> None:
+        self._utterances.pop(number, None)
+        if not self._utterances:
+            self._idle.set()

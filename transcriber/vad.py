@@ -1,0 +1,153 @@
+"""Voice activity: the probability of speech per frame of 32 ms.
+
+Two detectors: Silero (the ONNX model in faster-whisper's wheel, one state per speaker, all
+frames of a chunk in one call) behind a gate on energy that costs nothing, and plain energy
+for machines where even that is too much. Neither knows time.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from importlib import resources
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from transcriber.types import Samples
+
+FRAME_SAMPLES = 512
+# Quieter than this is no speech that an engine could use (-52 dBFS).
+SILENCE_RMS = 0.0025
+
+_CONTEXT_SAMPLES = 64  # Silero sees the end of the frame before
+_HANGOVER_FRAMES = 16  # half a second: a pause within a sentence keeps Silero's state
+_SPEECH_OVER_NOISE_DB = 9.0
+
+
+class Vad(Protocol):
+    """One speaker's detector."""
+
+    def push(self, samples: Samples) -> list[float]:
+        """Take samples; return a probability for each frame that is complete."""
+        ...
+
+    def reset(self) -> None:
+        """What comes next does not follow on what came before."""
+        ...
+
+
+def rms(samples: Samples) -> float:
+    return math.sqrt(float(np.dot(samples, samples)) / len(samples)) if len(samples) else 0.0
+
+
+class _Frames:
+    """Cuts samples into frames and keeps the rest."""
+
+    def __init__(self) -> None:
+        self._rest = np.empty(0, np.float32)
+
+    def push(self, samples: Samples) -> Samples:
+        joined = np.concatenate([self._rest, samples])
+        whole = len(joined) // FRAME_SAMPLES * FRAME_SAMPLES
+        self._rest = joined[whole:].copy()
+        return joined[:whole].reshape(-1, FRAME_SAMPLES)
+
+    def reset(self) -> None:
+        self._rest = np.empty(0, np.float32)
+
+
+class EnergyVad:
+    """Speech is what stands well above the quietest that was heard lately."""
+
+    def __init__(self) -> None:
+        self._frames = _Frames()
+        self._floor_db = -60.0
+
+    def push(self, samples: Samples) -> list[float]:
+        return [self._judge(rms(frame)) for frame in self._frames.push(samples)]
+
+    def reset(self) -> None:
+        self._frames.reset()
+
+    def _judge(self, level: float) -> float:
+        level_db = 20 * math.log10(max(level, 1e-5))
+        # Falls at once, rises by 1.5 dB a second: speech does not lift it, a fan does.
+        self._floor_db = min(level_db, self._floor_db + 0.05) if level_db > -90 else self._floor_db
+        if level < SILENCE_RMS:
+            return 0.0
+        over = level_db - max(self._floor_db, -60.0) - _SPEECH_OVER_NOISE_DB
+        return 1 / (1 + math.exp(-over / 2))
+
+
+class SileroVad:
+    """Silero behind an energy gate; `frames_skipped` of `frames_seen` cost nothing."""
+
+    def __init__(self) -> None:
+        self._run = _silero()
+        self._frames = _Frames()
+        self._quiet = _HANGOVER_FRAMES
+        self.frames_seen = 0
+        self.frames_skipped = 0
+        self._clear_state()
+
+    def push(self, samples: Samples) -> list[float]:
+        frames = self._frames.push(samples)
+        if not len(frames):
+            return []
+        self.frames_seen += len(frames)
+        loud = np.sqrt(np.mean(np.square(frames), axis=1)) >= SILENCE_RMS
+        if not loud.any() and self._quiet >= _HANGOVER_FRAMES:
+            self.frames_skipped += len(frames)
+            return [0.0] * len(frames)
+        if self._quiet >= _HANGOVER_FRAMES:
+            self._clear_state()
+        after = int(np.argmax(loud[::-1])) if loud.any() else self._quiet + len(frames)
+        self._quiet = min(after, _HANGOVER_FRAMES)
+        return self._infer(frames)
+
+    def reset(self) -> None:
+        self._frames.reset()
+        self._clear_state()
+
+    def _infer(self, frames: Samples) -> list[float]:
+        heads = np.concatenate([self._context[None], frames[:-1, -_CONTEXT_SAMPLES:]])
+        self._context = frames[-1, -_CONTEXT_SAMPLES:].copy()
+        probabilities, self._h, self._c = self._run(
+            np.concatenate([heads, frames], axis=1), self._h, self._c
+        )
+        return [float(p) for p in probabilities.reshape(-1)]
+
+    def _clear_state(self) -> None:
+        self._h = np.zeros((1, 1, 128), np.float32)
+        self._c = np.zeros((1, 1, 128), np.float32)
+        self._context = np.zeros(_CONTEXT_SAMPLES, np.float32)
+
+
+Array = NDArray[np.float32]
+
+
+@functools.cache
+def _silero() -> Callable[[Array, Array, Array], tuple[Array, Array, Array]]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.inter_op_num_threads = 1
+    options.intra_op_num_threads = 1
+    options.enable_cpu_mem_arena = False
+    # The file only: importing the package would load CTranslate2 and tokenizers too.
+    assets = resources.files("faster_whisper.assets")
+    model = next(f for f in assets.iterdir() if f.name.startswith("silero_vad"))
+    session = onnxruntime.InferenceSession(
+        model.read_bytes(), options, providers=["CPUExecutionProvider"]
+    )
+
+    def run(frames: Array, h: Array, c: Array) -> tuple[Array, Array, Array]:
+        probabilities, h, c = session.run(None, {"input": frames, "h": h, "c": c})
+        return probabilities, h, c
+
+    return run
+
+
+def make_vad(name: Literal["silero", "energy"]) -> Vad:
+    return SileroVad() if name == "silero" else EnergyVad()
