@@ -1,0 +1,258 @@
+"""Every message on the wire, parsed and validated once. Pure.
+
+From a client: `parse`. To a client: the models here, encoded with `encode`. Field names
+are those of the wire; docs/wire.md describes them for those who write clients.
+"""
+
+import re
+import unicodedata
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from signaling.errors import BadMessage, Refused
+
+MAX_MESSAGE_BYTES = 64 * 1024
+
+_ROOM = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*")
+_MAX_NAME = 64
+
+
+class _Wire(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Hello(_Wire):
+    type: Literal["hello"] = "hello"
+    version: Literal[1]
+    name: str
+    language: str | None = None
+    token: str | None = None
+    resume: str | None = None
+    # The last event the client has seen: what came after it is sent again on a resume.
+    last_seq: Annotated[int, Field(ge=0)] | None = None
+
+
+class Offer(_Wire):
+    type: Literal["offer"] = "offer"
+    sdp: str
+
+
+class Candidate(_Wire):
+    type: Literal["candidate"] = "candidate"
+    candidate: str
+    sdpMid: str | None = None  # noqa: N815 - the browsers' name
+
+
+class Language(_Wire):
+    type: Literal["language"] = "language"
+    language: str
+
+
+class Mute(_Wire):
+    type: Literal["mute"] = "mute"
+    muted: bool
+
+
+class ClientBye(_Wire):
+    type: Literal["bye"] = "bye"
+
+
+ClientMessage = Hello | Offer | Candidate | Language | Mute | ClientBye
+_CLIENT: TypeAdapter[ClientMessage] = TypeAdapter(
+    Annotated[ClientMessage, Field(discriminator="type")]
+)
+
+
+def parse(text: str) -> ClientMessage:
+    """Raises `BadMessage`, which names the field but never quotes the message."""
+    if len(text.encode("utf-8", "surrogatepass")) > MAX_MESSAGE_BYTES:
+        raise BadMessage("the message is larger than 64 KiB")
+    try:
+        return _CLIENT.validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "json_invalid":
+            raise BadMessage("the message is not JSON") from None
+        if first["type"].startswith("union_tag"):
+            raise BadMessage("the message's type is not known") from None
+        raise BadMessage(f"{where or 'the message'}: {first['msg']}") from None
+
+
+def check_room(room: str) -> str:
+    """Raises `Refused` with `bad_room`."""
+    if not _ROOM.fullmatch(room):
+        raise Refused("bad_room", "a room is named by 1 to 64 of A-Z a-z 0-9 - _")
+    return room
+
+
+def check_name(name: str) -> str:
+    """The name as it is shown. Raises `Refused` with `bad_name`."""
+    trimmed = name.strip()
+    has_control = any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in trimmed)
+    if not 1 <= len(trimmed) <= _MAX_NAME or has_control:
+        raise Refused("bad_name", "a name has 1 to 64 characters, none of them control characters")
+    return trimmed
+
+
+def check_language(language: str, offered: tuple[str, ...]) -> str:
+    """The engine's name of a language. Raises `Refused` with `bad_language`."""
+    if not _LANGUAGE.fullmatch(language):
+        raise Refused("bad_language", "a language is a tag such as en or pt-BR")
+    short = language.split("-")[0].lower()
+    for candidate in (language.lower(), short):
+        if candidate in offered:
+            return candidate
+    raise Refused("bad_language", "the engine does not know this language")
+
+
+class RosterEntry(_Wire):
+    participant: str
+    name: str
+    muted: bool
+    speaking: bool
+
+
+class EngineSummary(_Wire):
+    name: str
+    state: str
+    model: str
+    languages: tuple[str, ...]
+    note: str
+
+
+class IceServerEntry(_Wire):
+    urls: tuple[str, ...]
+    username: str | None = None
+    credential: str | None = None
+
+
+class Welcome(_Wire):
+    type: Literal["welcome"] = "welcome"
+    participant: str
+    resume: str
+    room: str
+    participants: tuple[RosterEntry, ...]
+    ice_servers: tuple[IceServerEntry, ...]
+    engine: EngineSummary
+    resumed: bool = False
+
+
+class Answer(_Wire):
+    type: Literal["answer"] = "answer"
+    sdp: str
+
+
+class Joined(_Wire):
+    type: Literal["joined"] = "joined"
+    participant: str
+    name: str
+    muted: bool
+    speaking: bool
+
+
+class Updated(_Wire):
+    type: Literal["updated"] = "updated"
+    participant: str
+    name: str
+    muted: bool
+    speaking: bool
+
+
+class Left(_Wire):
+    type: Literal["left"] = "left"
+    participant: str
+    reason: str
+
+
+class EngineMessage(_Wire):
+    type: Literal["engine"] = "engine"
+    state: str
+    progress: float | None = None
+    message: str = ""
+
+
+class Load(_Wire):
+    type: Literal["load"] = "load"
+    state: Literal["ok", "catching_up"]
+    lag_s: float
+
+
+class WordEntry(_Wire):
+    word: str
+    start: float
+    end: float
+    confidence: float
+
+
+class CaptionMessage(_Wire):
+    type: Literal["caption"] = "caption"
+    seq: int
+    room: str
+    participant: str
+    name: str
+    segment: str
+    revision: int
+    stable: str
+    tentative: str
+    final: bool
+    start: float
+    end: float
+    language: str
+    words: tuple[WordEntry, ...]
+    latency_ms: int
+
+
+class GapMessage(_Wire):
+    type: Literal["gap"] = "gap"
+    seq: int
+    room: str
+    participant: str
+    name: str
+    start: float
+    end: float
+    reason: str
+
+
+class Error(_Wire):
+    type: Literal["error"] = "error"
+    code: str
+    message: str
+    retryable: bool
+
+
+class Ping(_Wire):
+    """Lets a page notice a dead socket: scripts do not see WebSocket pings."""
+
+    type: Literal["ping"] = "ping"
+
+
+class Bye(_Wire):
+    type: Literal["bye"] = "bye"
+    reason: str
+
+
+ServerMessage = (
+    Welcome
+    | Answer
+    | Joined
+    | Updated
+    | Left
+    | EngineMessage
+    | Load
+    | CaptionMessage
+    | GapMessage
+    | Error
+    | Ping
+    | Bye
+)
+
+
+def encode(message: ServerMessage) -> str:
+    return message.model_dump_json()
+
+
+def error_of(error: BadMessage | Refused) -> Error:
+    return Error(code=error.code, message=error.message, retryable=error.retryable)

@@ -1,0 +1,73 @@
+"""What signaling needs of the house: a `Lobby` to join, and a `Seat` in a room.
+
+Protocols, because the arrows of the house point from the server to here and not back.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from signaling.messages import ServerMessage
+
+
+@dataclass(frozen=True, slots=True)
+class JoinRequest:
+    """Who wants into a room; validated."""
+
+    room: str
+    name: str
+    language: str | None = None
+    resume: str | None = None
+    last_seq: int | None = None
+    has_socket: bool = True  # WHIP has none: its peer is all there is
+
+
+class Seat(Protocol):
+    """A participant's place in a room."""
+
+    @property
+    def participant(self) -> str: ...
+
+    @property
+    def resume(self) -> str:
+        """The secret by which the participant comes back."""
+        ...
+
+    async def answer(self, sdp: str) -> str:
+        """Raises `Refused`."""
+        ...
+
+    async def add_candidate(self, candidate: str, sdp_mid: str | None) -> None:
+        """Raises `Refused`."""
+        ...
+
+    def set_language(self, language: str) -> None:
+        """Raises `Refused`."""
+        ...
+
+    def set_muted(self, muted: bool) -> None: ...
+
+    def send(self, message: ServerMessage) -> None:
+        """Put a message of the shell's own in line with the room's."""
+        ...
+
+    def outgoing(self) -> AsyncIterator[str]:
+        """What goes to the participant's socket; ends when another takes its place, when
+        the room ends, or when it is not read."""
+        ...
+
+    def socket_lost(self, outgoing: AsyncIterator[str]) -> None:
+        """The socket that read `outgoing` is gone; the seat is kept for a while."""
+        ...
+
+    def leave(self, reason: str) -> None: ...
+
+
+class Lobby(Protocol):
+    async def join(self, request: JoinRequest) -> Seat:
+        """Raises `Refused`."""
+        ...
+
+    def find_seat(self, room: str, resume: str) -> Seat | None:
+        """The seat that a resume token belongs to."""
+        ...

@@ -1,0 +1,80 @@
+"""WHIP (RFC 9725): a speaker who only sends, over HTTP. The peer is all there is of them."""
+
+from aiohttp import web
+
+from signaling import messages
+from signaling.errors import Refused
+from signaling.seat import JoinRequest, Lobby, Seat
+
+_MAX_SDP_BYTES = 64 * 1024
+_SDP = "application/sdp"
+_FRAGMENT = "application/trickle-ice-sdpfrag"
+
+
+async def offer(request: web.Request, lobby: Lobby) -> web.Response:
+    """`POST /whip/{room}`. Raises `Refused`."""
+    room = messages.check_room(request.match_info["room"])
+    name = messages.check_name(request.query.get("name", "WHIP"))
+    sdp = await _body(request, _SDP)
+    seat = await lobby.join(
+        JoinRequest(room, name, request.query.get("language"), has_socket=False)
+    )
+    try:
+        answer = await seat.answer(sdp)
+    except BaseException:
+        seat.leave("bad_offer")
+        raise
+    location = f"/whip/{room}/{seat.resume}"
+    return web.Response(
+        status=201,
+        text=answer,
+        content_type=_SDP,
+        headers={"Location": location, "Accept-Patch": _FRAGMENT, "ETag": f'"{seat.participant}"'},
+    )
+
+
+async def trickle(request: web.Request, lobby: Lobby) -> web.Response:
+    """`PATCH` on the location. Raises `Refused`."""
+    seat = _seat(request, lobby)
+    mid: str | None = None
+    for line in (await _body(request, _FRAGMENT)).splitlines():
+        if line.startswith("a=mid:"):
+            mid = line.removeprefix("a=mid:").strip()
+        elif line.startswith("a=candidate:"):
+            await seat.add_candidate(line.removeprefix("a=").strip(), mid)
+        elif line.startswith("a=ice-ufrag:") and "If-Match" in request.headers:
+            # RFC 9725 4.3.2: a server without ICE restarts says so
+            if request.headers["If-Match"] == "*":
+                raise Refused("no_ice_restart", "ICE restarts are not supported", status=422)
+    return web.Response(status=204)
+
+
+async def end(request: web.Request, lobby: Lobby) -> web.Response:
+    """`DELETE` on the location. Raises `Refused`."""
+    _seat(request, lobby).leave("left")
+    return web.Response(status=200)
+
+
+async def options(_request: web.Request) -> web.Response:
+    return web.Response(status=204, headers={"Accept-Post": _SDP, "Accept-Patch": _FRAGMENT})
+
+
+def _seat(request: web.Request, lobby: Lobby) -> Seat:
+    seat = lobby.find_seat(request.match_info["room"], request.match_info["session"])
+    if seat is None:
+        raise Refused("no_such_session", "there is no such session", status=404)
+    return seat
+
+
+async def _body(request: web.Request, content_type: str) -> str:
+    if request.content_type != content_type:
+        raise Refused("bad_content_type", f"the body must be {content_type}", status=415)
+    body = await request.content.read(_MAX_SDP_BYTES + 1)
+    while len(body) <= _MAX_SDP_BYTES and (more := await request.content.read(_MAX_SDP_BYTES)):
+        body += more
+    if len(body) > _MAX_SDP_BYTES:
+        raise Refused("too_large", "the body is larger than 64 KiB", status=413)
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        raise Refused("bad_sdp", "the body is not UTF-8") from None

@@ -1,0 +1,135 @@
+"""The WebSocket shell around `Session`: one socket, one session, nothing decided here."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+from aiohttp import WSMsgType, web
+
+from signaling import messages, session
+from signaling.errors import Refused
+from signaling.messages import MAX_MESSAGE_BYTES, Answer, ServerMessage
+from signaling.seat import JoinRequest, Lobby, Seat
+
+# A socket without a word is noticed after 1.5 of these; the seat is then kept for 30 s:
+# someone who vanishes is gone within 35.
+_HEARTBEAT_S = 3.0
+
+
+class _Closed(Exception):
+    """Ends the shell's tasks."""
+
+
+async def serve_socket(request: web.Request, lobby: Lobby) -> web.WebSocketResponse:
+    """Serve `GET …/ws`. Raises `Refused` before the upgrade if the room's name is bad."""
+    room = messages.check_room(request.match_info["room"])
+    socket = web.WebSocketResponse(
+        heartbeat=_HEARTBEAT_S, max_msg_size=MAX_MESSAGE_BYTES, timeout=2.0
+    )
+    await socket.prepare(request)
+    shell = _Shell(socket, room, lobby)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(shell.read(), name="ws-read")
+            tasks.create_task(shell.tick(), name="ws-tick")
+            tasks.create_task(shell.write(), name="ws-write")
+    except* _Closed:
+        pass
+    finally:
+        shell.lost()
+    await socket.close()
+    return socket
+
+
+class _Shell:
+    def __init__(self, socket: web.WebSocketResponse, room: str, lobby: Lobby) -> None:
+        self._socket = socket
+        self._room = room
+        self._lobby = lobby
+        self._session = session.Session(time.monotonic())
+        self._seat: Seat | None = None
+        self._outgoing: AsyncIterator[str] | None = None
+        self._joined = asyncio.Event()
+
+    async def read(self) -> None:
+        async for message in self._socket:
+            if message.type is WSMsgType.TEXT:
+                await self._carry_out(self._session.receive(message.data))
+            elif message.type is WSMsgType.BINARY:
+                await self._carry_out(self._session.receive_binary())
+        raise _Closed
+
+    async def tick(self) -> None:
+        while True:
+            await asyncio.sleep(max(0.0, self._session.next_deadline() - time.monotonic()))
+            await self._carry_out(self._session.expire(time.monotonic()))
+
+    async def write(self) -> None:
+        await self._joined.wait()
+        assert self._outgoing is not None
+        async for text in self._outgoing:
+            await self._send(text)
+        await self._socket.close()
+        raise _Closed
+
+    def lost(self) -> None:
+        if self._seat is not None and self._outgoing is not None:
+            self._seat.socket_lost(self._outgoing)
+
+    async def _carry_out(self, decisions: list[session.Decision]) -> None:
+        for decision in decisions:
+            try:
+                await self._do(decision)
+            except Refused as error:
+                self._tell(messages.error_of(error))
+
+    async def _do(self, decision: session.Decision) -> None:
+        seat = self._seat
+        match decision:
+            case session.Join(hello):
+                await self._join(hello)
+            case session.Send(message):
+                if seat is None:
+                    await self._send(messages.encode(message))
+                else:
+                    self._tell(message)
+            case session.Close(code, reason):
+                await self._socket.close(code=code, message=reason.encode())
+                raise _Closed
+            case session.AnswerOffer(sdp) if seat is not None:
+                self._tell(Answer(sdp=await seat.answer(sdp)))
+            case session.AddCandidate(candidate, sdp_mid) if seat is not None:
+                await seat.add_candidate(candidate, sdp_mid)
+            case session.SetLanguage(language) if seat is not None:
+                seat.set_language(language)
+            case session.SetMuted(muted) if seat is not None:
+                seat.set_muted(muted)
+            case session.Leave(reason) if seat is not None:
+                seat.leave(reason)
+
+    async def _join(self, hello: messages.Hello) -> None:
+        try:
+            request = JoinRequest(
+                self._room,
+                messages.check_name(hello.name),
+                hello.language,
+                hello.resume,
+                hello.last_seq,
+            )
+            self._seat = await self._lobby.join(request)
+        except Refused as error:
+            await self._carry_out(self._session.refused(messages.error_of(error)))
+            return
+        self._outgoing = self._seat.outgoing()
+        await self._carry_out(self._session.joined())
+        self._joined.set()
+
+    def _tell(self, message: ServerMessage) -> None:
+        if self._seat is not None:
+            self._seat.send(message)
+
+    async def _send(self, text: str) -> None:
+        try:
+            await self._socket.send_str(text)
+        except ConnectionError:
+            raise _Closed from None
