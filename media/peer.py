@@ -159,9 +159,7 @@ class Peer:
     async def close(self) -> None:
         """End the feed, then the connection; the second call waits for the first."""
         if self._closing is None:
-            self._closing = asyncio.get_running_loop().create_task(
-                self._close(), name="peer-close"
-            )
+            self._closing = asyncio.get_running_loop().create_task(self._close(), name="peer-close")
         # Cancelled midway, RTCPeerConnection.close() would never end on a later call.
         await asyncio.shield(self._closing)
 

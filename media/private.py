@@ -43,12 +43,12 @@ def tap_packets(receiver: RTCRtpReceiver, receive: Callable[[RtpPacket], None]) 
     """Send every decrypted packet of `receiver` to `receive` instead of its decoder."""
     if not hasattr(receiver, "_RTCRtpReceiver__jitter_buffer"):
         raise RuntimeError("this aiortc keeps its jitter buffer elsewhere")
-    receiver._RTCRtpReceiver__jitter_buffer = _PacketTap(receive)  # type: ignore[attr-defined]
+    receiver._RTCRtpReceiver__jitter_buffer = _PacketTap(receive)
 
 
 def codec_name(receiver: RTCRtpReceiver, payload_type: int) -> str | None:
     """The negotiated codec of a payload type, once the receiver has started."""
-    codec = receiver._RTCRtpReceiver__codecs.get(payload_type)  # type: ignore[attr-defined]
+    codec = vars(receiver)["_RTCRtpReceiver__codecs"].get(payload_type)
     return None if codec is None else str(codec.name)
 
 

@@ -7,7 +7,7 @@ Time comes in as `now`.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import av
 import numpy as np
@@ -57,7 +57,21 @@ class Ledger:
 
     @property
     def span(self) -> int:
-        return self.heard + self.concealed + self.silence + self.network + self.overload
+        return sum(samples for _, samples in self.fates())
+
+    def fates(self) -> list[tuple[str, int]]:
+        """Each field's name and samples."""
+        return [(f.name, getattr(self, f.name)) for f in fields(self)]
+
+    def plus(self, other: "Ledger") -> "Ledger":
+        return self._with(other, 1)
+
+    def minus(self, other: "Ledger") -> "Ledger":
+        return self._with(other, -1)
+
+    def _with(self, other: "Ledger", sign: int) -> "Ledger":
+        pairs = zip(self.fates(), other.fates(), strict=True)
+        return Ledger(*(mine + sign * theirs for (_, mine), (_, theirs) in pairs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,12 +166,7 @@ class Track:
             at = self._origin.at
         self._payload_type, self._codec = packet.payload_type, codec
         self._timeline = Timeline(codec.clock_rate, position=position, at=at)
-        decoder = av.AudioCodecContext.create(codec.decoder, "r")
-        decoder.layout = "mono"
-        decoder.sample_rate = codec.clock_rate
-        if codec.decoder == "libopus":
-            decoder.format = "s16"
-        self._decoder = decoder
+        self._decoder = _decoder(codec)
         return True
 
     def _decode(self, payload: bytes) -> Samples:
@@ -169,7 +178,10 @@ class Track:
         except av.FFmpegError:
             self.undecodable += 1
             return np.empty(0, np.float32)
-        pieces = [downmix(f.to_ndarray().reshape(-1), f.layout.nb_channels) for f in frames]
+        pieces = [
+            downmix(f.to_ndarray().reshape(-1).astype(np.int16, copy=False), f.layout.nb_channels)
+            for f in frames
+        ]
         return pieces[0] if len(pieces) == 1 else np.concatenate([np.empty(0, np.float32), *pieces])
 
     def _place(self, timestamp: int, samples: Samples, lost: bool, now: float) -> None:
@@ -228,3 +240,13 @@ class Track:
                 self.ledger.heard -= len(dropped.samples) - dropped.concealed
                 self.ledger.concealed -= dropped.concealed
                 self.ledger.overload += len(dropped.samples)
+
+
+def _decoder(codec: Codec) -> av.AudioCodecContext:
+    decoder = av.CodecContext.create(codec.decoder, "r")
+    assert isinstance(decoder, av.AudioCodecContext)
+    decoder.layout = "mono"
+    decoder.sample_rate = codec.clock_rate
+    if codec.decoder == "libopus":
+        decoder.format = "s16"
+    return decoder

@@ -123,13 +123,11 @@ class Session:
     def expire(self, now: float) -> list[Decision]:
         """Do what is due by now; `next_deadline` says when to call again."""
         if self.state is State.WAITING and now >= self._hello_by:
-            error = Error(
-                code="no_hello", message="hello did not come within 5 s", retryable=True
-            )
+            error = Error(code="no_hello", message="hello did not come within 5 s", retryable=True)
             return [Send(error), *self._close(CLOSE_POLICY, "no_hello")]
-        if self.state is not State.CLOSED and now >= self._ping_at:
+        if now >= self._ping_at:
             self._ping_at = now + PING_EVERY_S
-            return [Send(Ping())]
+            return [] if self.state is State.CLOSED else [Send(Ping())]
         return []
 
     def next_deadline(self) -> float:

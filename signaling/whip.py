@@ -36,16 +36,15 @@ async def offer(request: web.Request, lobby: Lobby) -> web.Response:
 async def trickle(request: web.Request, lobby: Lobby) -> web.Response:
     """`PATCH` on the location. Raises `Refused`."""
     seat = _seat(request, lobby)
+    if request.headers.get("If-Match") == "*":
+        # RFC 9725 4.3.2: this asks for an ICE restart
+        raise Refused("no_ice_restart", "ICE restarts are not supported", status=422)
     mid: str | None = None
     for line in (await _body(request, _FRAGMENT)).splitlines():
         if line.startswith("a=mid:"):
             mid = line.removeprefix("a=mid:").strip()
         elif line.startswith("a=candidate:"):
             await seat.add_candidate(line.removeprefix("a=").strip(), mid)
-        elif line.startswith("a=ice-ufrag:") and "If-Match" in request.headers:
-            # RFC 9725 4.3.2: a server without ICE restarts says so
-            if request.headers["If-Match"] == "*":
-                raise Refused("no_ice_restart", "ICE restarts are not supported", status=422)
     return web.Response(status=204)
 
 

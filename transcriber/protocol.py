@@ -109,9 +109,7 @@ def _decode(header: dict[str, Any], body: bytes) -> Message:
     raise WorkerError("a frame of an unknown type")
 
 
-async def admit(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, key: bytes
-) -> bool:
+async def admit(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, key: bytes) -> bool:
     """The worker's side of the proof: whether the other end knows the key."""
     nonce = secrets.token_bytes(_NONCE_BYTES)
     writer.write(nonce)

@@ -54,8 +54,8 @@ class Cut:
 class Segmenter:
     """Of one speaker. `push` returns finals; interims are asked for with `interim`."""
 
-    def __init__(self) -> None:
-        self._utterance = 0
+    def __init__(self, utterances_before: int = 0) -> None:
+        self._utterance = utterances_before
         self._pieces: deque[Samples] = deque()
         self._held_from = 0  # position of the first sample held
         self._held = 0

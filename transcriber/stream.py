@@ -85,6 +85,7 @@ class SpeakerStream:
         language: str,
         publish: Callable[[Caption | Gap], None],
         clock: Callable[[], float],
+        utterances_before: int = 0,
     ) -> None:
         self.stream = stream
         self._engine = engine
@@ -92,7 +93,7 @@ class SpeakerStream:
         self._language = language
         self._publish = publish
         self._clock = clock
-        self._segmenter = Segmenter()
+        self._segmenter = Segmenter(utterances_before)
         self._utterances: dict[int, _Utterance] = {}
         self._end_sample: int | None = None
         self._heard_at = 0.0
@@ -107,6 +108,16 @@ class SpeakerStream:
     def is_speaking(self) -> bool:
         return self._segmenter.is_speaking
 
+    @property
+    def utterances(self) -> int:
+        """How many have begun, with those before this stream."""
+        return self._segmenter.utterance
+
+    @property
+    def end_sample(self) -> int | None:
+        """Where the audio so far ends; None before the first."""
+        return self._end_sample
+
     def set_language(self, language: str) -> None:
         """For the utterances that begin from now on."""
         self._language = language
@@ -118,6 +129,12 @@ class SpeakerStream:
         what came before, if audio was lost. Raises what a hypothesis ran into."""
         if self._failure is not None:
             raise self._failure
+        if self._end_sample is not None and start_sample < self._end_sample:
+            # two peers of one speaker, the older one's last chunks: heard already
+            samples = samples[self._end_sample - start_sample :]
+            start_sample = self._end_sample
+            if not len(samples):
+                return
         if self._end_sample is not None and start_sample != self._end_sample:
             self._skip_to(start_sample, missing)
         elif self._end_sample is None:

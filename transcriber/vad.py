@@ -89,7 +89,8 @@ class SileroVad:
         self._quiet = _HANGOVER_FRAMES
         self.frames_seen = 0
         self.frames_skipped = 0
-        self._clear_state()
+        self._h = self._c = np.zeros((1, 1, 128), np.float32)
+        self._context = np.zeros(_CONTEXT_SAMPLES, np.float32)
 
     def push(self, samples: Samples) -> list[float]:
         frames = self._frames.push(samples)

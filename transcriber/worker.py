@@ -55,7 +55,7 @@ class Worker:
     async def run(self, path: Path) -> None:
         """Listen on `path` until cancelled."""
         server = await asyncio.start_unix_server(self._serve, path)
-        path.chmod(0o600)
+        os.chmod(path, 0o600)
         print(LISTENING, flush=True)  # noqa: T201 - tells the parent that it can connect
         try:
             async with server:

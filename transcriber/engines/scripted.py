@@ -12,10 +12,13 @@ from transcriber.types import SAMPLE_RATE, EngineInfo, Hypothesis, Samples, Wind
 from transcriber.vad import rms
 
 SLOT_SAMPLES = SAMPLE_RATE // 2
+# fmt: off
 WORDS = (
-    "amber birch cedar delta ember fjord grove heath inlet jetty knoll larch maple north "
-    "oasis pearl quail ridge slate thorn umber valley willow xenon yield zephyr"
-).split()
+    "amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "heath", "inlet",
+    "jetty", "knoll", "larch", "maple", "north", "oasis", "pearl", "quail", "ridge",
+    "slate", "thorn", "umber", "valley", "willow", "xenon", "yield", "zephyr",
+)
+# fmt: on
 QUIET_RMS = 0.01
 LOUD_RMS = 0.2
 

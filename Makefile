@@ -1,0 +1,62 @@
+# Needs nothing but make, sh and Python 3.11 or newer with its venv module.
+# PYTHON=/path/to/python3.12 names the interpreter; VENV=… the environment's folder.
+
+VENV ?= .venv
+export VENV
+PY = $(VENV)/bin/python
+
+# Tests that ask for more than the machine has skip themselves, saying why;
+# tests/require_all.py turns that into a failure under ROOMSCRIBE_REQUIRE_ALL=1, as CI runs it.
+PYTEST = $(PY) -m pytest -p tests.require_all
+
+# No asyncio, sockets, clocks or logging in these, so nothing excuses an untested line.
+PURE = media/jitter.py media/timeline.py media/pcm.py \
+	transcriber/types.py transcriber/segmenter.py transcriber/agreement.py \
+	transcriber/scheduler.py transcriber/transcript.py \
+	signaling/messages.py signaling/session.py
+
+empty =
+comma = ,
+PURE_LIST = $(subst $(empty) $(empty),$(comma),$(strip $(PURE)))
+
+.DEFAULT_GOAL = help
+.PHONY: help run test check format clean setup-dev
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST)
+
+# exec: the server itself gets Ctrl-C and SIGTERM, and its exit status is the answer
+run: ## install into .venv where needed, and serve
+	@.ci/setup && exec $(PY) -m server
+
+test: check ## check, then every test with coverage
+	@echo "roomscribe: every test"
+	@$(PYTEST) --cov --cov-report=
+	@echo "roomscribe: coverage of the whole, at least 85 %"
+	@$(PY) -m coverage report --skip-covered --fail-under=85
+	@echo "roomscribe: coverage of the pure modules, at least 95 %"
+	@$(PY) -m coverage report --include='$(PURE_LIST)' --fail-under=95
+
+check: setup-dev ## format, lint, types, the arrows between packages, fast tests
+	@echo "roomscribe: ruff format"
+	@$(PY) -m ruff format --check .
+	@echo "roomscribe: ruff check"
+	@$(PY) -m ruff check .
+	@echo "roomscribe: mypy"
+	@$(PY) -m mypy
+	@echo "roomscribe: import linter"
+	@$(VENV)/bin/lint-imports --no-logo
+	@echo "roomscribe: fast tests"
+	@$(PYTEST) -q -m "not browser and not slow"
+
+format: setup-dev ## put the code into the house's format
+	@$(PY) -m ruff format .
+	@$(PY) -m ruff check --fix .
+
+clean: ## remove .venv and what the tools left behind
+	rm -rf $(VENV) build dist *.egg-info .coverage .coverage.* \
+		.mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+setup-dev:
+	@.ci/setup dev

@@ -1,0 +1,83 @@
+"""`python -m server`: serve, or tell what can be set."""
+
+import argparse
+import asyncio
+import os
+import sys
+
+import uvloop
+
+from server import logs
+from server.app import CannotListen, serve
+from server.config import BadSettings, Settings, as_json, describe, load_settings
+from server.store import StoreError
+
+_USAGE = 2
+
+
+def main() -> None:
+    """The entry point of `roomscribe` too. Exits 2 when it cannot start."""
+    parser = argparse.ArgumentParser(
+        prog="roomscribe",
+        description="Live transcription of rooms. Settings come from the environment and .env:",
+        epilog=_settings_text(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    commands.add_parser("serve", help="serve (what happens without a command)")
+    listing = commands.add_parser("settings", help="list the settings, and those in force")
+    listing.add_argument("--markdown", action="store_true", help="as a table for the README")
+    arguments = parser.parse_args()
+
+    if arguments.command == "settings" and arguments.markdown:
+        print(_settings_markdown())
+        return
+    settings = _load()
+    if arguments.command == "settings":
+        print(_settings_text())
+        print("\nIn force:\n" + as_json(settings))
+        return
+    _serve(settings)
+
+
+def _load() -> Settings:
+    try:
+        return load_settings(dict(os.environ))
+    except BadSettings as error:
+        for fault in error.faults:
+            print(f"roomscribe: {fault}", file=sys.stderr)
+        sys.exit(_USAGE)
+
+
+def _serve(settings: Settings) -> None:
+    logs.configure(settings.server.log_level)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(settings))
+    except* (CannotListen, StoreError) as errors:
+        print(f"roomscribe: {_first(errors)}", file=sys.stderr)
+        sys.exit(_USAGE)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+def _settings_text() -> str:
+    lines = []
+    for name, kind, default, meaning in describe():
+        lines.append(f"  {name}  ({kind}; {default or 'unset'})")
+        lines.append(f"      {meaning}")
+    return "\n".join(lines)
+
+
+def _settings_markdown() -> str:
+    lines = ["| setting | default | meaning |", "|---|---|---|"]
+    for name, _kind, default, meaning in describe():
+        lines.append(f"| `{name}` | {f'`{default}`' if default else ''} | {meaning} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

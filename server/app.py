@@ -1,0 +1,130 @@
+"""`serve()`: builds the house, opens the doors, and shuts down in order.
+
+Shutdown: accept no one, end the feeds, flush the finals (5 s), close peers and sockets, stop
+the worker, close the store.
+"""
+
+import asyncio
+import errno
+import logging
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiohttp import web
+
+from media.private import gather_on
+from server.config import Settings
+from server.house import House
+from server.lobby import Lobby
+from server.metrics import Metrics
+from server.observer import Observer
+from server.routes import Routes
+from server.store import Store
+from transcriber.engines import EngineOptions
+from transcriber.process import WorkerProcess
+from transcriber.types import BatchReport, EngineStatus
+
+log = logging.getLogger("roomscribe.server")
+
+
+class CannotListen(Exception):
+    """The address cannot be had. The message is one line for an operator."""
+
+
+async def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT. Raises `CannotListen`, `StoreError`."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with running(settings) as server:
+        log.info("serving", extra={"host": settings.server.host, "port": server.port})
+        print(f"roomscribe serves at {server.url}", flush=True)  # noqa: T201 - for the person who started it
+        await stop.wait()
+        log.info("shutting down")
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server that serves."""
+
+    host: str
+    port: int
+    lobby: Lobby
+
+    @property
+    def url(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Running]:
+    """A server for as long as the context. Raises `CannotListen`, `StoreError`."""
+    gather_on(settings.media.host_addresses, loopback=settings.server.is_loopback)
+    async with Store.open(_database(settings.data_dir)) as store:
+        lobby = _lobby(settings, store)
+        observer = Observer(lobby)
+        runner = web.AppRunner(
+            Routes(lobby, observer).application(),
+            access_log=None,
+            handle_signals=False,
+            shutdown_timeout=2.0,
+        )
+        async with asyncio.TaskGroup() as tasks:
+            background = [
+                tasks.create_task(store.run(), name="store"),
+                tasks.create_task(lobby.house.engine.run(), name="worker-process"),
+                tasks.create_task(observer.run(), name="observer"),
+            ]
+            rooms = tasks.create_task(lobby.run(), name="lobby")
+            try:
+                port = await _listen(runner, settings)
+                yield Running(settings.server.host, port, lobby)
+            finally:
+                await lobby.close()
+                await asyncio.wait({rooms})
+                await runner.cleanup()
+                for task in background[1:]:
+                    task.cancel()
+                await store.close()
+
+
+def _lobby(settings: Settings, store: Store) -> Lobby:
+    lobby: Lobby
+
+    def on_status(status: EngineStatus) -> None:
+        lobby.engine_changed(status)
+
+    def on_batch(report: BatchReport) -> None:
+        lobby.batch_done(report)
+
+    wanted = settings.transcriber
+    engine = WorkerProcess(
+        EngineOptions(wanted.engine, wanted.model, wanted.language),
+        on_status=on_status,
+        on_batch=on_batch,
+    )
+    lobby = Lobby(House(settings, Metrics(), store, engine))
+    return lobby
+
+
+async def _listen(runner: web.AppRunner, settings: Settings) -> int:
+    await runner.setup()
+    host, port = settings.server.host, settings.server.port
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise CannotListen(
+                f"port {port} on {host} is in use; choose another with SERVER__PORT"
+            ) from None
+        raise CannotListen(f"cannot listen on {host} port {port}: {error.strerror}") from None
+    return int(runner.addresses[0][1])
+
+
+def _database(data_dir: Path) -> Path:
+    return data_dir / "roomscribe.sqlite3"

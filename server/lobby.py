@@ -1,0 +1,175 @@
+"""`Lobby`: the rooms by name, who gets in, and what is told to all of them.
+
+Rooms run in the lobby's task group. One sweep every half second ends what is over: rooms
+that stayed empty, participants whose socket did not come back.
+"""
+
+import asyncio
+import logging
+import time
+
+from server import wire
+from server.house import House
+from server.participant import Participant
+from server.room import Room
+from signaling.errors import Refused
+from signaling.messages import Bye, EngineMessage, Load, check_language
+from signaling.seat import JoinRequest
+from transcriber.types import BatchReport, EngineState, EngineStatus
+
+_SWEEP_S = 0.5
+_FLUSH_S = 5.0
+# Readers notice a second; the gap between the two keeps the notice from flickering.
+_BEHIND_S, _CAUGHT_UP_S = 1.5, 0.8
+
+log = logging.getLogger("roomscribe.lobby")
+
+
+class Lobby:
+    def __init__(self, house: House) -> None:
+        self.house = house
+        self.rooms: dict[str, Room] = {}
+        self.is_open = True
+        self._tasks: asyncio.TaskGroup | None = None
+        self._closed = asyncio.Event()
+        self._behind = False
+        self._reported_at = 0.0
+
+    async def run(self) -> None:
+        """Own the rooms until `close` is done."""
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            sweep = tasks.create_task(self._sweep_forever(), name="lobby-sweep")
+            await self._closed.wait()
+            sweep.cancel()
+
+    async def join(self, request: JoinRequest) -> Participant:
+        """Take someone into a room, or back into it. Raises `Refused`."""
+        if not self.is_open:
+            self.house.metrics.joins.labels("closing").inc()
+            raise Refused(
+                "shutting_down",
+                "the server is shutting down",
+                retryable=True,
+                status=503,
+                retry_after_s=5,
+            )
+        if request.resume is not None:
+            back = self._resume(request, request.resume)
+            if back is not None:
+                self.house.metrics.joins.labels("resumed").inc()
+                return back
+        language = self._language(request)
+        room = self.rooms.get(request.room)
+        if room is None or room.is_ended:
+            room = self._open(request.room)
+        await room.running.wait()
+        self.house.metrics.joins.labels("joined").inc()
+        return room.join(request, language)
+
+    def find_seat(self, room: str, resume: str) -> Participant | None:
+        found = self.rooms.get(room)
+        return found.find(resume) if found is not None else None
+
+    def engine_changed(self, status: EngineStatus) -> None:
+        """Tell every page how the engine is."""
+        self.house.metrics.engine_up.set(status.state is EngineState.READY)
+        if status.state is EngineState.RESTARTING:
+            self.house.metrics.engine_restarts.inc()
+        log.info("engine state", extra={"state": status.state.value, "engine": status.info.name})
+        message = EngineMessage(
+            state=status.state.value, progress=status.progress, message=status.message
+        )
+        for room in self.rooms.values():
+            room.tell_all(message)
+
+    def batch_done(self, report: BatchReport) -> None:
+        """Measure a batch, and tell the pages when captions begin to lag or catch up."""
+        metrics = self.house.metrics
+        metrics.batch_size.observe(report.windows)
+        metrics.queue_age_s.observe(report.queue_age_s)
+        metrics.engine_s.observe(report.engine_s)
+        if report.audio_s:
+            metrics.real_time_factor.observe(report.engine_s / report.audio_s)
+        metrics.windows_queued.set(report.waiting)
+        self._reported_at = time.monotonic()
+        self._note_lag(report.queue_age_s + report.engine_s)
+
+    async def close(self) -> None:
+        """Let no one in, send the last finals, then send everyone away."""
+        self.is_open = False
+        rooms = list(self.rooms.values())
+        try:
+            async with asyncio.timeout(_FLUSH_S):
+                await asyncio.gather(*(room.flush() for room in rooms))
+        except TimeoutError:
+            log.warning("not every final was flushed before shutdown")
+        for room in rooms:
+            room.tell_all(Bye(reason="shutdown"))
+            room.end()
+        self._closed.set()
+
+    def _open(self, name: str) -> Room:
+        assert self._tasks is not None
+        room = Room(name, self.house)
+        self.rooms[name] = room
+        self._tasks.create_task(room.run(), name=f"room-{name}")
+        log.info("room opened", extra={"room": name})
+        return room
+
+    def _resume(self, request: JoinRequest, resume: str) -> Participant | None:
+        participant = self.find_seat(request.room, resume)
+        room = self.rooms.get(request.room)
+        if participant is None or room is None or not participant.has_socket:
+            return None
+        room.resume(participant, request)
+        return participant
+
+    def _language(self, request: JoinRequest) -> str:
+        languages = self.house.engine.status.info.languages
+        if request.language is not None:
+            return check_language(request.language, languages)
+        default = self.house.settings.transcriber.language
+        return default if default in languages else languages[0]
+
+    async def _sweep_forever(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP_S)
+            self.sweep(time.monotonic())
+
+    def sweep(self, now: float) -> None:
+        """End what is over."""
+        linger_s = self.house.settings.rooms.linger_s
+        for name, room in list(self.rooms.items()):
+            room.sweep(now)
+            if room.empty_since is not None and now - room.empty_since >= linger_s:
+                room.end()
+                del self.rooms[name]
+        if self._behind and now - self._reported_at > _BEHIND_S and not self.house.engine.pending:
+            self._note_lag(0.0)
+
+    def _note_lag(self, lag_s: float) -> None:
+        behind = lag_s > (_CAUGHT_UP_S if self._behind else _BEHIND_S)
+        if behind == self._behind:
+            return
+        self._behind = behind
+        message = Load(state="catching_up" if behind else "ok", lag_s=round(lag_s, 1))
+        for room in self.rooms.values():
+            room.tell_all(message)
+
+
+def summary(room: Room) -> dict[str, object]:
+    """A live room for the room list."""
+    return {
+        "room": room.name,
+        "started_at": wire.iso(room.started_at),
+        "ended_at": None,
+        "participants": [
+            {
+                **participant.roster_entry.model_dump(),
+                "since": wire.iso(participant.joined_at),
+                "dropped_s": participant.dropped_s(),
+            }
+            for participant in room.participants.values()
+        ],
+    }

@@ -1,0 +1,137 @@
+"""Every metric's name, label and bucket. No room and no person stands in a label."""
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
+
+# A live service is judged between a tenth of a second and some seconds.
+_LIVE_BUCKETS = (0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
+_LAG_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0)
+_BATCH_BUCKETS = (1, 2, 4, 8, 16, 32)
+_FACTOR_BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0)
+
+
+class Metrics:
+    """One registry per server, so that tests can run several in one process."""
+
+    def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a series each, unasked for
+        self.registry = CollectorRegistry()
+        r = self.registry
+        self.rooms = Gauge("roomscribe_rooms", "Rooms that exist", registry=r)
+        self.participants = Gauge(
+            "roomscribe_participants", "Participants in all rooms", registry=r
+        )
+        self.speakers = Gauge("roomscribe_speakers", "Participants with a peer", registry=r)
+        self.peers = Gauge("roomscribe_peers", "Peers by state", ["state"], registry=r)
+        self.listeners = Gauge(
+            "roomscribe_listeners", "Those who read captions, by way", ["way"], registry=r
+        )
+        self.audio_s = Counter(
+            "roomscribe_audio_seconds_total",
+            "Where speakers' audio went: heard, concealed, silence, network, overload",
+            ["fate"],
+            registry=r,
+        )
+        self.chunks_dropped = Counter(
+            "roomscribe_chunks_dropped_total",
+            "Chunks of 100 ms that were dropped",
+            ["reason"],
+            registry=r,
+        )
+        self.packets_lost = Counter(
+            "roomscribe_packets_lost_total", "RTP packets that never came", registry=r
+        )
+        self.feed_fullness = Gauge(
+            "roomscribe_feed_fullness", "The fullest feed, 0 to 1", registry=r
+        )
+        self.windows_pending = Gauge(
+            "roomscribe_windows_pending", "Windows given to the engine, unanswered", registry=r
+        )
+        self.windows_queued = Gauge(
+            "roomscribe_windows_queued", "Windows that waited when the last batch ended", registry=r
+        )
+        self.batch_size = Histogram(
+            "roomscribe_batch_windows",
+            "Windows in a batch",
+            buckets=_BATCH_BUCKETS,
+            registry=r,
+        )
+        self.queue_age_s = Histogram(
+            "roomscribe_queue_age_seconds",
+            "Age of the oldest window when a batch began",
+            buckets=_LIVE_BUCKETS,
+            registry=r,
+        )
+        self.engine_s = Histogram(
+            "roomscribe_engine_seconds", "Time of a batch", buckets=_LIVE_BUCKETS, registry=r
+        )
+        self.real_time_factor = Histogram(
+            "roomscribe_real_time_factor",
+            "Time of a batch per second of its audio",
+            buckets=_FACTOR_BUCKETS,
+            registry=r,
+        )
+        self.engine_up = Gauge("roomscribe_engine_ready", "1 while the engine is ready", registry=r)
+        self.engine_restarts = Counter(
+            "roomscribe_engine_restarts_total", "Times the worker was replaced", registry=r
+        )
+        self.first_text_s = Histogram(
+            "roomscribe_first_text_seconds",
+            "From the start of speech to the first text of an utterance",
+            buckets=_LIVE_BUCKETS,
+            registry=r,
+        )
+        self.final_s = Histogram(
+            "roomscribe_final_seconds",
+            "From the end of speech to its final",
+            buckets=_LIVE_BUCKETS,
+            registry=r,
+        )
+        self.captions = Counter(
+            "roomscribe_captions_total", "Captions by kind: interim, final", ["kind"], registry=r
+        )
+        self.captions_skipped = Counter(
+            "roomscribe_captions_skipped_total",
+            "Interims not sent to a listener who was behind",
+            registry=r,
+        )
+        self.listeners_dropped = Counter(
+            "roomscribe_listeners_dropped_total", "Listeners who never read", registry=r
+        )
+        self.words = Counter(
+            "roomscribe_words_total", "Words shown, and of these taken back", ["what"], registry=r
+        )
+        self.gap_s = Counter(
+            "roomscribe_gap_seconds_total", "Lost audio that was shown", ["reason"], registry=r
+        )
+        self.speakers_failed = Counter(
+            "roomscribe_speakers_failed_total",
+            "Speakers whose pipeline raised",
+            registry=r,
+        )
+        self.joins = Counter("roomscribe_joins_total", "Joins by outcome", ["outcome"], registry=r)
+        self.store_pending = Gauge(
+            "roomscribe_store_pending", "Records not written yet", registry=r
+        )
+        self.store_lost = Gauge(
+            "roomscribe_store_lost", "Records that could not be kept", registry=r
+        )
+        self.store_up = Gauge("roomscribe_store_ok", "1 while writing works", registry=r)
+        self.loop_lag_s = Histogram(
+            "roomscribe_event_loop_lag_seconds",
+            "How late the event loop was",
+            buckets=_LAG_BUCKETS,
+            registry=r,
+        )
+        self.memory_bytes = Gauge(
+            "roomscribe_memory_bytes", "Resident memory of the server", registry=r
+        )
+
+    def render(self) -> bytes:
+        return generate_latest(self.registry)

@@ -1,0 +1,59 @@
+"""`Observer`: reads what the metrics show of the rooms, and how late the event loop is."""
+
+import asyncio
+import os
+import time
+from pathlib import Path
+
+from server.lobby import Lobby
+
+_LAG_EVERY_S = 0.25
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+class Observer:
+    def __init__(self, lobby: Lobby) -> None:
+        self._lobby = lobby
+
+    async def run(self) -> None:
+        """Measure the event loop's lag until cancelled."""
+        metrics = self._lobby.house.metrics
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(_LAG_EVERY_S)
+            metrics.loop_lag_s.observe(max(0.0, time.monotonic() - before - _LAG_EVERY_S))
+
+    def speakers(self) -> int:
+        """Participants with a peer."""
+        return sum(len(room.peers) for room in self._lobby.rooms.values())
+
+    def memory_bytes(self) -> int:
+        """Resident memory of this process."""
+        resident = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
+        return int(resident) * _PAGE_BYTES
+
+    def collect(self) -> None:
+        """Set the gauges; called on a scrape."""
+        house, rooms = self._lobby.house, self._lobby.rooms.values()
+        metrics = house.metrics
+        for room in rooms:
+            room.count_audio()
+        metrics.rooms.set(len(rooms))
+        metrics.participants.set(sum(len(room.participants) for room in rooms))
+        metrics.speakers.set(self.speakers())
+        peers = [peer for room in rooms for peer in room.peers]
+        for state in ("new", "connecting", "connected", "failed", "closed"):
+            metrics.peers.labels(state).set(sum(peer.state == state for peer in peers))
+        metrics.feed_fullness.set(max((peer.feed.fullness for peer in peers), default=0.0))
+        everyone = [p for room in rooms for p in room.participants.values()]
+        by_channel = [p for p in everyone if p.peer is not None and p.peer.has_open_channel]
+        by_socket = [p for p in everyone if p.outbox is not None and p not in by_channel]
+        metrics.listeners.labels("data_channel").set(len(by_channel))
+        metrics.listeners.labels("websocket").set(len(by_socket))
+        metrics.listeners.labels("sse").set(sum(room.sse_listeners for room in rooms))
+        metrics.windows_pending.set(house.engine.pending)
+        store = house.store.health
+        metrics.store_up.set(store.ok)
+        metrics.store_pending.set(store.pending)
+        metrics.store_lost.set(store.lost)
+        metrics.memory_bytes.set(self.memory_bytes())

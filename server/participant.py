@@ -1,0 +1,156 @@
+"""`Participant`: one person's place in a room; the `Seat` that signaling sees.
+
+Holds who they are and what is theirs: a stream of captions, a peer that may be replaced,
+and an outbox while a socket is there. The room owns the tasks.
+"""
+
+import secrets
+import time
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from media.errors import RemoteMediaError
+from media.peer import IceServer, Peer, Sent
+from media.track import Ledger, Origin
+from server.ice import ice_servers_for
+from server.outbox import Outbox
+from signaling.errors import Refused
+from signaling.messages import RosterEntry, ServerMessage, check_language, encode
+from transcriber.stream import SpeakerStream
+from transcriber.types import SAMPLE_RATE, StreamId
+
+if TYPE_CHECKING:
+    from server.room import Event, Room
+
+
+class Participant:
+    def __init__(
+        self, room: "Room", participant: str, name: str, language: str, *, has_socket: bool
+    ) -> None:
+        self.participant = participant
+        self.name = name
+        self.language = language
+        self.resume = secrets.token_urlsafe(24)
+        self.has_socket = has_socket
+        self.joined_at = time.time()
+        self.muted = False
+        self.speaking = False
+        self.has_left = False
+        self.lost_at: float | None = None
+        self.peer: Peer | None = None
+        self.stream: SpeakerStream | None = None
+        self.first_audio_at: float | None = None  # monotonic
+        self.outbox: Outbox | None = None
+        self.past_ledger = Ledger()
+        self._room = room
+
+    @property
+    def stream_id(self) -> StreamId:
+        return StreamId(f"{self._room.id}/{self.participant}")
+
+    @property
+    def roster_entry(self) -> RosterEntry:
+        return RosterEntry(
+            participant=self.participant,
+            name=self.name,
+            muted=self.muted,
+            speaking=self.speaking,
+        )
+
+    async def answer(self, sdp: str) -> str:
+        """Answer an offer: of the peer that is there, or of a new one in its place."""
+        if self.peer is not None and self.peer.is_same_session(sdp):
+            try:
+                return await self.peer.answer(sdp)
+            except RemoteMediaError as error:
+                raise _refused(error) from error
+        servers = ice_servers_for(self._room.house.settings.media, "server", time.time())
+        peer = Peer([IceServer(s.urls, s.username, s.credential) for s in servers], self._origin())
+        try:
+            answer = await peer.answer(sdp)
+            self._room.attend(self, peer)
+        except RemoteMediaError as error:
+            await peer.close()
+            raise _refused(error) from error
+        except BaseException:
+            await peer.close()
+            raise
+        return answer
+
+    async def add_candidate(self, candidate: str, sdp_mid: str | None) -> None:
+        if self.peer is None:
+            raise Refused("no_offer", "a candidate needs an offer before it", status=409)
+        try:
+            await self.peer.add_candidate(candidate, sdp_mid)
+        except RemoteMediaError as error:
+            raise _refused(error) from error
+
+    def set_language(self, language: str) -> None:
+        self.language = check_language(language, self._room.house.engine.status.info.languages)
+        if self.stream is not None:
+            self.stream.set_language(self.language)
+
+    def set_muted(self, muted: bool) -> None:
+        if self.muted == muted:
+            return
+        self.muted = muted
+        if muted and self.stream is not None:
+            self.stream.pause()
+        self.speaking = False
+        self._room.announce(self)
+
+    def send(self, message: ServerMessage) -> None:
+        if self.outbox is not None:
+            self.outbox.put(encode(message))
+
+    def deliver(self, event: "Event") -> None:
+        """Send a caption or gap by the data channel, else by the socket; never waits."""
+        if self.peer is not None:
+            sent = self.peer.send(event.text, is_final=event.is_final)
+            if sent is Sent.FULL:
+                self._room.drop_listener(self)
+            elif sent is Sent.SKIPPED:
+                self._room.house.metrics.captions_skipped.inc()
+            if sent is not Sent.NO_CHANNEL:
+                return
+        if self.outbox is not None:
+            event.put_into(self.outbox, event.text)
+            if self.outbox.reason == "slow_reader":
+                self._room.drop_listener(self)
+
+    def outgoing(self) -> AsyncIterator[str]:
+        assert self.outbox is not None
+        return self.outbox
+
+    def socket_lost(self, outgoing: AsyncIterator[str]) -> None:
+        if outgoing is self.outbox and not self.has_left:
+            self.outbox = None
+            self.lost_at = time.monotonic()
+
+    def leave(self, reason: str) -> None:
+        self._room.leave(self, reason)
+
+    def ledger(self) -> Ledger:
+        """Where all the audio of this speaker went, over all peers."""
+        now = self.peer.ledger if self.peer is not None else Ledger()
+        return self.past_ledger.plus(now)
+
+    def dropped_s(self) -> dict[str, float]:
+        """Seconds of their audio that were lost, by reason."""
+        ledger = self.ledger()
+        return {
+            "network": round((ledger.network + ledger.concealed) / SAMPLE_RATE, 2),
+            "overload": round(ledger.overload / SAMPLE_RATE, 2),
+        }
+
+    def _origin(self) -> Origin | None:
+        """Where this speaker's clock stands, if it has begun."""
+        if self.first_audio_at is None or self.stream is None:
+            return None
+        now = time.monotonic()
+        passed = int((now - self.first_audio_at) * SAMPLE_RATE)
+        return Origin(max(passed, self.stream.end_sample or 0), now)
+
+
+def _refused(error: RemoteMediaError) -> Refused:
+    return Refused(error.code, error.message, retryable=error.retryable)

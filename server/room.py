@@ -1,0 +1,344 @@
+"""`Room`: its participants, their speakers' tasks, and the fan-out of captions.
+
+One task group holds a task per speaker. Every event has the next `seq` and is encoded once
+for all who read it.
+"""
+
+import asyncio
+import logging
+import time
+import uuid
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from media.peer import Peer
+from server import wire
+from server.house import House
+from server.ice import ice_servers_for
+from server.outbox import Outbox
+from server.participant import Participant
+from server.speaker import Speaker
+from server.store import RoomRecord
+from signaling.errors import Refused
+from signaling.messages import (
+    Bye,
+    Joined,
+    Left,
+    RosterEntry,
+    ServerMessage,
+    Updated,
+    Welcome,
+    encode,
+)
+from signaling.seat import JoinRequest
+from transcriber.transcript import TranscriptGap
+from transcriber.types import Caption, Gap
+
+RESUME_WITHIN_S = 30.0
+REPLAY_EVENTS = 500
+# A client that lost its socket noticed later than it lost events.
+_RESUME_OVERLAP_S = 10.0
+
+log = logging.getLogger("roomscribe.room")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A caption or a gap as it goes on the wire."""
+
+    seq: int
+    kind: str  # "caption" or "gap"
+    text: str
+    segment: str | None
+    is_final: bool
+    at: float  # monotonic
+
+    @property
+    def as_sse(self) -> str:
+        return f"event: {self.kind}\nid: {self.seq}\ndata: {self.text}\n\n"
+
+    def put_into(self, outbox: Outbox, text: str) -> None:
+        if self.is_final:
+            if self.segment is not None:
+                outbox.drop(self.segment)
+            outbox.put(text)
+        else:
+            outbox.put(text, replaces=self.segment)
+
+
+class Room:
+    """`run` it in a task; it ends after `end`."""
+
+    def __init__(self, name: str, house: House) -> None:
+        self.id = uuid.uuid4().hex
+        self.name = name
+        self.house = house
+        self.started_at = time.time()
+        self.participants: dict[str, Participant] = {}
+        self.empty_since: float | None = time.monotonic()
+        self.seq = 0
+        self._joined = 0
+        self._replay: deque[Event] = deque(maxlen=REPLAY_EVENTS)
+        self._sse: set[Outbox] = set()
+        self._tasks: asyncio.TaskGroup | None = None
+        self._speakers: dict[Speaker, asyncio.Task[None]] = {}
+        self._ended = asyncio.Event()
+        self.running = asyncio.Event()
+        house.store.room_started(
+            RoomRecord(self.id, name, self.started_at, house.settings.transcriber.language)
+        )
+
+    async def run(self) -> None:
+        """Own the speakers' tasks until `end`."""
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            self.running.set()
+            await self._ended.wait()
+            for participant in list(self.participants.values()):
+                self.leave(participant, "ended")
+        for outbox in self._sse:
+            outbox.end("ended")
+        self.house.store.room_ended(self.id, time.time())
+        log.info("room ended", extra={"room": self.name})
+
+    def end(self) -> None:
+        self._ended.set()
+
+    @property
+    def is_ended(self) -> bool:
+        return self._ended.is_set()
+
+    @property
+    def sse_listeners(self) -> int:
+        return len(self._sse)
+
+    @property
+    def peers(self) -> list[Peer]:
+        return [speaker.peer for speaker in self._speakers]
+
+    # Who is here
+
+    def join(self, request: JoinRequest, language: str) -> Participant:
+        """Take someone in."""
+        self._joined += 1
+        participant = Participant(
+            self, f"p{self._joined}", request.name, language, has_socket=request.has_socket
+        )
+        self._tell(Joined(**participant.roster_entry.model_dump()))
+        self.participants[participant.participant] = participant
+        self.empty_since = None
+        if request.has_socket:
+            participant.outbox = Outbox()
+            participant.send(self._welcome(participant, resumed=False))
+        self.house.store.participant_joined(
+            self.id, participant.participant, participant.name, participant.joined_at
+        )
+        log.info(
+            "participant joined",
+            extra={"room": self.name, "participant": participant.participant},
+        )
+        return participant
+
+    def resume(self, participant: Participant, request: JoinRequest) -> None:
+        """Give a participant who came back a new outbox, with what they missed."""
+        if participant.outbox is not None:
+            participant.send(Bye(reason="resumed"))
+            participant.outbox.end("resumed")
+        lost_at, participant.lost_at = participant.lost_at, None
+        participant.outbox = Outbox()
+        participant.send(self._welcome(participant, resumed=True))
+        if request.last_seq is not None:
+            missed = self.events_after(request.last_seq)
+        else:
+            since = (lost_at or time.monotonic()) - _RESUME_OVERLAP_S
+            missed = [event for event in self._replay if event.at >= since]
+        participant.outbox.put_backlog([event.text for event in missed])
+        if participant.name != request.name:
+            participant.name = request.name
+            self.announce(participant)
+        log.info(
+            "participant resumed",
+            extra={"room": self.name, "participant": participant.participant},
+        )
+
+    def find(self, resume: str) -> Participant | None:
+        return next((p for p in self.participants.values() if p.resume == resume), None)
+
+    def leave(self, participant: Participant, reason: str) -> None:
+        """Let someone go; their last words still come."""
+        if self.participants.pop(participant.participant, None) is None:
+            return
+        participant.has_left = True
+        if participant.outbox is not None:
+            participant.send(Bye(reason=reason))
+            participant.outbox.end(reason)
+        if not self.participants:
+            self.empty_since = time.monotonic()
+        self._tell(Left(participant=participant.participant, reason=reason))
+        self.house.store.participant_left(self.id, participant.participant, time.time())
+        log.info(
+            "participant left",
+            extra={"room": self.name, "participant": participant.participant, "reason": reason},
+        )
+        if participant.peer is not None:
+            participant.peer.end_audio()
+        elif participant.stream is not None:
+            participant.stream.close()
+
+    def drop_listener(self, participant: Participant) -> None:
+        """They do not read their captions."""
+        self.house.metrics.listeners_dropped.inc()
+        self.leave(participant, "slow_reader")
+
+    def sweep(self, now: float) -> None:
+        """Let go of those whose socket did not come back."""
+        for participant in list(self.participants.values()):
+            if participant.lost_at is not None and now - participant.lost_at >= RESUME_WITHIN_S:
+                self.leave(participant, "lost")
+
+    def announce(self, participant: Participant) -> None:
+        """Tell everyone what changed about someone."""
+        if not participant.has_left:
+            self._tell(Updated(**participant.roster_entry.model_dump()))
+
+    def tell_all(self, message: ServerMessage) -> None:
+        """Send a message to every socket."""
+        self._tell(message)
+
+    # Speakers
+
+    def attend(self, participant: Participant, peer: Peer) -> None:
+        """Listen to a new peer of a participant, in place of the one before.
+
+        Raises `Refused` if the participant has left meanwhile.
+        """
+        if participant.has_left or self._tasks is None or self.is_ended:
+            raise Refused("left", "the participant has left the room", status=409)
+        before = participant.peer
+        if before is not None:
+            participant.past_ledger = participant.past_ledger.plus(before.ledger)
+            before.end_audio()
+        participant.peer = peer
+        speaker = Speaker(self, participant, peer)
+        self._speakers[speaker] = self._tasks.create_task(
+            self._run(speaker), name=f"speaker-{participant.participant}"
+        )
+
+    async def flush(self) -> None:
+        """End all audio and wait until the last finals are out."""
+        for speaker in self._speakers:
+            speaker.peer.end_audio()
+        if self._speakers:
+            await asyncio.wait(self._speakers.values())
+
+    def count_audio(self) -> None:
+        """Bring the counters of audio up to now; called on a scrape."""
+        for speaker in self._speakers:
+            speaker.count()
+
+    async def _run(self, speaker: Speaker) -> None:
+        try:
+            await speaker.run()
+        finally:
+            self._speakers.pop(speaker, None)
+            self._peer_gone(speaker.participant, speaker.peer)
+
+    def _peer_gone(self, participant: Participant, peer: Peer) -> None:
+        if participant.peer is peer:
+            participant.past_ledger = participant.past_ledger.plus(peer.ledger)
+            participant.peer = None
+            if not participant.has_socket:
+                self.leave(participant, "lost")
+        if participant.has_left and participant.peer is None and participant.stream is not None:
+            participant.stream.close()
+
+    # Captions
+
+    def publish(self, participant: Participant, said: Caption | Gap) -> None:
+        """Give a caption or gap to everyone who reads, and finals to the store."""
+        self.seq += 1
+        now = time.time()
+        started = now - (time.monotonic() - (participant.first_audio_at or time.monotonic()))
+        if isinstance(said, Gap):
+            self._publish_gap(participant, said, now)
+            return
+        message = wire.caption_message(self.seq, self.name, participant, said)
+        self._send(
+            Event(self.seq, "caption", encode(message), message.segment, said.is_final, _now())
+        )
+        self._measure(said)
+        if said.is_final and message.stable:
+            segment = wire.transcript_segment(message, started)
+            self.house.store.segment(self.id, self.seq, segment)
+
+    def _publish_gap(self, participant: Participant, gap: Gap, now: float) -> None:
+        message = wire.gap_message(self.seq, self.name, participant, gap)
+        self._send(Event(self.seq, "gap", encode(message), None, True, _now()))
+        self.house.metrics.gap_s.labels(message.reason).inc(message.end - message.start)
+        self.house.store.gap(
+            self.id,
+            self.seq,
+            TranscriptGap(message.participant, message.start, message.end, message.reason),
+            now,
+        )
+
+    def events_after(self, seq: int) -> list[Event]:
+        """Events in memory that came after `seq`."""
+        return [event for event in self._replay if event.seq > seq]
+
+    @property
+    def oldest_seq(self) -> int:
+        """The first event still in memory, or the next to come."""
+        return self._replay[0].seq if self._replay else self.seq + 1
+
+    def subscribe(self, outbox: Outbox) -> None:
+        self._sse.add(outbox)
+
+    def unsubscribe(self, outbox: Outbox) -> None:
+        self._sse.discard(outbox)
+        self.house.metrics.captions_skipped.inc(outbox.skipped)
+
+    def _send(self, event: Event) -> None:
+        self._replay.append(event)
+        for participant in list(self.participants.values()):
+            participant.deliver(event)
+        if self._sse:
+            text = event.as_sse
+            for outbox in self._sse:
+                event.put_into(outbox, text)
+
+    def _measure(self, caption: Caption) -> None:
+        metrics = self.house.metrics
+        timing = caption.timing
+        metrics.captions.labels("final" if caption.is_final else "interim").inc()
+        metrics.words.labels("shown").inc(timing.words_shown)
+        metrics.words.labels("taken_back").inc(timing.words_taken_back)
+        if timing.first_text_s is not None:
+            metrics.first_text_s.observe(timing.first_text_s)
+        if timing.final_s is not None:
+            metrics.final_s.observe(timing.final_s)
+
+    def _tell(self, message: ServerMessage) -> None:
+        for participant in self.participants.values():
+            participant.send(message)
+
+    def _welcome(self, participant: Participant, *, resumed: bool) -> Welcome:
+        settings = self.house.settings
+        return Welcome(
+            participant=participant.participant,
+            resume=participant.resume,
+            room=self.name,
+            participants=tuple(self._roster()),
+            ice_servers=ice_servers_for(settings.media, participant.participant, time.time()),
+            engine=wire.engine_summary(self.house.engine.status),
+            resumed=resumed,
+        )
+
+    def _roster(self) -> Iterator[RosterEntry]:
+        for participant in self.participants.values():
+            yield participant.roster_entry
+
+
+def _now() -> float:
+    return time.monotonic()

@@ -1,0 +1,218 @@
+"""Every HTTP route. Bad requests become error bodies here; nothing of the host is in them."""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from aiohttp import web
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from server import sse, wire
+from server.lobby import Lobby, summary
+from server.observer import Observer
+from server.store import EndedRoom, StoreError
+from signaling import whip, ws
+from signaling.errors import Refused
+from signaling.messages import check_room
+from transcriber import transcript as exports
+from transcriber.types import EngineState
+
+STATIC = Path(__file__).resolve().parent.parent / "static"
+_PAGES = {".html", ".css", ".js", ".svg", ".png"}
+
+log = logging.getLogger("roomscribe.http")
+
+
+class Routes:
+    def __init__(self, lobby: Lobby, observer: Observer) -> None:
+        self._lobby = lobby
+        self._house = lobby.house
+        self._observer = observer
+
+    def application(self) -> web.Application:
+        app = web.Application(middlewares=[_errors], client_max_size=256 * 1024)
+        app.add_routes(
+            [
+                web.get("/", self.start_page),
+                web.get("/r/{room}", self.room_page),
+                web.get("/static/{path:.+}", self.asset),
+                web.get("/favicon.ico", self.favicon),
+                web.get("/healthz", self.health),
+                web.get("/readyz", self.ready),
+                web.get("/metrics", self.metrics),
+                web.get("/api/v1/rooms", self.rooms),
+                web.get("/api/v1/rooms/{room}", self.room),
+                web.get("/api/v1/rooms/{room}/ws", self.socket),
+                web.get("/api/v1/rooms/{room}/captions", self.captions),
+                web.get("/api/v1/rooms/{room}/transcript.{kind:json|srt|vtt|txt}", self.transcript),
+                web.post("/whip/{room}", self.whip_offer),
+                web.options("/whip/{room}", whip.options),
+                web.patch("/whip/{room}/{session}", self.whip_trickle),
+                web.delete("/whip/{room}/{session}", self.whip_end),
+            ]
+        )
+        return app
+
+    async def start_page(self, _request: web.Request) -> web.StreamResponse:
+        return _file("index.html")
+
+    async def room_page(self, request: web.Request) -> web.StreamResponse:
+        check_room(request.match_info["room"])
+        return _file("room.html")
+
+    async def asset(self, request: web.Request) -> web.StreamResponse:
+        return _file(request.match_info["path"])
+
+    async def favicon(self, _request: web.Request) -> web.StreamResponse:
+        return _file("favicon.svg")
+
+    async def health(self, _request: web.Request) -> web.Response:
+        status = self._house.engine.status
+        healthy = status.state is EngineState.READY and self._house.store.health.ok
+        return web.json_response(
+            {
+                "status": "healthy" if healthy else "degraded",
+                "rooms": len(self._lobby.rooms),
+                "speakers": self._observer.speakers(),
+                "memory_mb": round(self._observer.memory_bytes() / 1e6, 1),
+                "engine": {
+                    "name": status.info.name,
+                    "state": status.state.value,
+                    "model": status.info.model,
+                },
+                "timestamp": wire.iso(time.time()),
+            }
+        )
+
+    async def ready(self, _request: web.Request) -> web.Response:
+        """503 when speakers would not get captions. A store that fails is said too, but those
+        who come can still be transcribed."""
+        store = self._house.store.health
+        body: dict[str, object] = {"ready": True, "store": store.reason or "ok"}
+        if not self._lobby.is_open:
+            raise Refused(
+                "shutting_down", "the server is shutting down", retryable=True, status=503
+            )
+        state = self._house.engine.status.state
+        if state is not EngineState.READY:
+            raise Refused(
+                "engine_not_ready", f"the engine is {state.value}", retryable=True, status=503
+            )
+        return web.json_response(body)
+
+    async def metrics(self, _request: web.Request) -> web.Response:
+        self._observer.collect()
+        return web.Response(
+            body=self._house.metrics.render(), headers={"Content-Type": CONTENT_TYPE_LATEST}
+        )
+
+    async def rooms(self, _request: web.Request) -> web.Response:
+        live = [summary(room) for room in self._lobby.rooms.values()]
+        try:
+            ended = [_ended(room) for room in await self._house.store.ended_rooms()]
+        except StoreError:
+            ended = []  # the store says so in its own place; who is here now is still known
+        return web.json_response({"rooms": live + ended})
+
+    async def room(self, request: web.Request) -> web.Response:
+        name = check_room(request.match_info["room"])
+        room = self._lobby.rooms.get(name)
+        if room is not None:
+            return web.json_response(summary(room))
+        ended = await self._house.store.ended_rooms(1000)
+        for past in ended:
+            if past.name == name:
+                return web.json_response(_ended(past))
+        raise _no_room()
+
+    async def socket(self, request: web.Request) -> web.StreamResponse:
+        return await ws.serve_socket(request, self._lobby)
+
+    async def captions(self, request: web.Request) -> web.StreamResponse:
+        room = self._lobby.rooms.get(check_room(request.match_info["room"]))
+        if room is None or room.is_ended:
+            raise _no_room()
+        return await sse.serve_captions(request, room)
+
+    async def transcript(self, request: web.Request) -> web.Response:
+        name = check_room(request.match_info["room"])
+        kind = request.match_info["kind"]
+        said = await self._house.store.transcript(name)
+        if said is None:
+            raise _no_room()
+        headers = {"Content-Disposition": f'attachment; filename="{name}.{kind}"'}
+        if kind == "json":
+            return web.json_response(exports.to_json(said), headers=headers)
+        render, content_type = {
+            "srt": (exports.to_srt, "application/x-subrip"),
+            "vtt": (exports.to_vtt, "text/vtt"),
+            "txt": (exports.to_text, "text/plain"),
+        }[kind]
+        return web.Response(
+            text=render(said), content_type=content_type, charset="utf-8", headers=headers
+        )
+
+    async def whip_offer(self, request: web.Request) -> web.Response:
+        return await whip.offer(request, self._lobby)
+
+    async def whip_trickle(self, request: web.Request) -> web.Response:
+        return await whip.trickle(request, self._lobby)
+
+    async def whip_end(self, request: web.Request) -> web.Response:
+        return await whip.end(request, self._lobby)
+
+
+@web.middleware
+async def _errors(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except Refused as error:
+        headers = {}
+        if error.status == 503:
+            headers["Retry-After"] = str(error.retry_after_s or 5)
+        return _error(error.status, error.code, error.message, error.retryable, headers)
+    except StoreError as error:
+        return _error(503, "store_unavailable", f"the store: {error.code}", True)
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        code = {404: "not_found", 405: "method_not_allowed"}.get(error.status, "bad_request")
+        return _error(error.status, code, error.reason, False)
+    except Exception:
+        # The containment of one request.
+        log.exception("a request failed")
+        return _error(500, "internal", "something went wrong here", True)
+
+
+def _error(
+    status: int, code: str, message: str, retryable: bool, headers: dict[str, str] | None = None
+) -> web.Response:
+    body = {"error": {"code": code, "message": message, "retryable": retryable}}
+    return web.json_response(body, status=status, headers=headers)
+
+
+def _no_room() -> Refused:
+    return Refused("no_such_room", "there is no such room", status=404)
+
+
+def _ended(room: EndedRoom) -> dict[str, object]:
+    return {
+        "room": room.name,
+        "started_at": wire.iso(room.started_at),
+        "ended_at": wire.iso(room.ended_at),
+        "participants": [{"name": name} for name in room.participants],
+        "segments": room.segments,
+        "lost_s": round(room.lost_s, 2),
+    }
+
+
+def _file(path: str) -> web.StreamResponse:
+    file = (STATIC / path).resolve()
+    if not file.is_relative_to(STATIC) or file.suffix not in _PAGES or not file.is_file():
+        raise web.HTTPNotFound
+    return web.FileResponse(
+        file, headers={"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
+    )

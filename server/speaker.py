@@ -1,0 +1,177 @@
+"""`Speaker`: listens to one peer of a participant, from its first chunk to its last final.
+
+The containment of one speaker: whatever goes wrong in here is logged and counted, the
+person is told, and nobody else notices.
+"""
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from media.feed import FeedEnded
+from media.pcm import PcmChunk
+from media.peer import Peer, PeerEvent
+from media.timeline import Jump
+from media.track import Ledger
+from server.participant import Participant
+from signaling.messages import Error
+from transcriber.stream import SpeakerStream
+from transcriber.types import SAMPLE_RATE, GapReason
+from transcriber.vad import make_vad
+
+if TYPE_CHECKING:
+    from server.room import Room
+
+# Without a packet for so long, an utterance has ended.
+_PAUSE_S = 2.0
+_FLUSH_S = 5.0
+
+log = logging.getLogger("roomscribe.speaker")
+
+
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """What the metrics know already."""
+
+    ledger: Ledger = field(default_factory=Ledger)
+    packets_lost: int = 0
+    dropped: int = 0
+
+
+class Speaker:
+    """Owns `peer` while `run` runs, and closes it."""
+
+    def __init__(self, room: "Room", participant: Participant, peer: Peer) -> None:
+        self.participant = participant
+        self.peer = peer
+        self._room = room
+        self._house = room.house
+        self._counted = _Counted()
+
+    async def run(self) -> None:
+        """Listen until the feed ends, then let the last final out and close the peer."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                watch = tasks.create_task(self._watch(), name="peer-events")
+                await self._listen()
+                await self._flush()
+                watch.cancel()
+        except* Exception as errors:
+            self._house.metrics.speakers_failed.inc()
+            log.error(
+                "a speaker failed",
+                extra={"room": self._room.name, "participant": self.participant.participant},
+                exc_info=errors.exceptions[0],
+            )
+            self._start_over()
+        finally:
+            await self.peer.close()
+            self.count()
+
+    def count(self) -> None:
+        """Bring the counters of audio up to now."""
+        metrics = self._house.metrics
+        before = self._counted
+        self._counted = now = _Counted(
+            replace(self.peer.ledger), self.peer.packets_lost, self.peer.feed.dropped
+        )
+        for fate, samples in now.ledger.minus(before.ledger).fates():
+            # what was heard may still turn into overload; a counter only grows
+            metrics.audio_s.labels(fate).inc(max(0, samples) / SAMPLE_RATE)
+        metrics.packets_lost.inc(now.packets_lost - before.packets_lost)
+        metrics.chunks_dropped.labels("overload").inc(now.dropped - before.dropped)
+
+    async def _listen(self) -> None:
+        """The only glue between media and transcriber."""
+        end_sample: int | None = None
+        while True:
+            stream = self.participant.stream
+            is_speaking = stream is not None and stream.is_speaking
+            try:
+                async with asyncio.timeout(_PAUSE_S if is_speaking else None):
+                    chunk = await self.peer.feed.get()
+            except TimeoutError:
+                self._pause()
+                continue
+            except FeedEnded:
+                break
+            missing = _missing(chunk, end_sample)
+            end_sample = chunk.end_sample
+            if not self.participant.muted:
+                self._stream(chunk).push(
+                    chunk.start_sample, chunk.samples, chunk.received_at, missing
+                )
+                self._note_speaking()
+
+    async def _flush(self) -> None:
+        self._pause()
+        stream = self.participant.stream
+        if stream is None or self.participant.peer is not self.peer:
+            return
+        try:
+            async with asyncio.timeout(_FLUSH_S):
+                await stream.drain()
+        except TimeoutError:
+            log.warning("finals were not flushed in time", extra={"room": self._room.name})
+
+    async def _watch(self) -> None:
+        async for event in self.peer.events:
+            if event is PeerEvent.CHANNEL_REFUSED:
+                self._tell("bad_channel", "the data channel for captions is named captions")
+
+    def _pause(self) -> None:
+        if self.participant.stream is not None:
+            self.participant.stream.pause()
+        self._note_speaking()
+
+    def _stream(self, chunk: PcmChunk) -> SpeakerStream:
+        participant = self.participant
+        if participant.stream is None:
+            participant.stream = self._new_stream(0)
+        if participant.first_audio_at is None:
+            participant.first_audio_at = chunk.received_at - chunk.end_sample / SAMPLE_RATE
+        return participant.stream
+
+    def _new_stream(self, utterances_before: int) -> SpeakerStream:
+        participant = self.participant
+        return SpeakerStream(
+            participant.stream_id,
+            self._house.engine,
+            make_vad(self._house.settings.transcriber.vad),
+            participant.language,
+            lambda said: self._room.publish(participant, said),
+            time.monotonic,
+            utterances_before,
+        )
+
+    def _note_speaking(self) -> None:
+        stream = self.participant.stream
+        speaking = stream is not None and stream.is_speaking and not self.participant.muted
+        if speaking != self.participant.speaking:
+            self.participant.speaking = speaking
+            self._room.announce(self.participant)
+
+    def _start_over(self) -> None:
+        """The next peer of this person gets a new stream; utterances are counted on."""
+        stream = self.participant.stream
+        if stream is not None:
+            stream.close()
+            self.participant.stream = self._new_stream(stream.utterances)
+        self._note_speaking()
+        self._tell("speaker_failed", "your audio could not be processed; join again to go on")
+
+    def _tell(self, code: str, message: str) -> None:
+        retryable = code == "speaker_failed"
+        self.participant.send(Error(code=code, message=message, retryable=retryable))
+
+
+def _missing(chunk: PcmChunk, end_sample: int | None) -> GapReason | None:
+    """Why audio before a chunk was lost; None where none was."""
+    if chunk.jump is Jump.NETWORK:
+        return GapReason.NETWORK
+    if chunk.jump is Jump.SILENCE or end_sample is None or chunk.start_sample == end_sample:
+        return None
+    # The track marks its own jumps: what else is missing, the feed dropped.
+    return GapReason.OVERLOAD

@@ -1,0 +1,93 @@
+"""Captions over Server-Sent Events, resumed where a reader left off."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+from server import wire
+from server.outbox import Outbox
+from server.room import Event, Room
+from server.store import StoredEvent, StoreError
+from signaling.errors import Refused
+from signaling.messages import encode
+
+_COMMENT_S = 15.0
+_PAGE = 200
+
+
+async def serve_captions(request: web.Request, room: Room) -> web.StreamResponse:
+    """Serve `GET …/captions` until the room ends or the reader is gone. Raises `Refused`."""
+    after = _last_event_id(request)
+    response = web.StreamResponse(
+        headers={
+            "Content-Type": "text/event-stream; charset=utf-8",
+            "Cache-Control": "no-store",
+            "X-Accel-Buffering": "no",
+        }
+    )
+    outbox = Outbox()
+    room.subscribe(outbox)
+    try:
+        # Subscribed first: what is published while the past is sent waits in the outbox.
+        live_from = room.seq
+        await response.prepare(request)
+        with contextlib.suppress(ConnectionError):
+            if after is not None:
+                async for event in _missed(room, after, live_from):
+                    await response.write(event.as_sse.encode())
+            await _live(response, outbox)
+    finally:
+        room.unsubscribe(outbox)
+    return response
+
+
+async def _live(response: web.StreamResponse, outbox: Outbox) -> None:
+    while True:
+        try:
+            async with asyncio.timeout(_COMMENT_S):
+                text = await anext(outbox)
+        except TimeoutError:
+            await response.write(b": still here\n\n")
+            continue
+        except StopAsyncIteration:
+            break
+        await response.write(text.encode())
+    if outbox.reason is not None:
+        await response.write(f'event: bye\ndata: {{"reason":"{outbox.reason}"}}\n\n'.encode())
+
+
+async def _missed(room: Room, after: int, until: int) -> AsyncIterator[Event]:
+    """Events with a `seq` above `after`, at most `until`: from the store where memory ends."""
+    if after > until:
+        # an id of an earlier room of this name: all of this one is new to the reader
+        after = 0
+    while after + 1 < room.oldest_seq:
+        try:
+            page = await room.house.store.finals_after(room.id, after, _PAGE)
+        except StoreError:
+            break
+        older = [stored for stored in page if stored.seq < room.oldest_seq]
+        for stored in older:
+            yield _replayed(room, stored)
+        if not older:
+            break
+        after = older[-1].seq
+    for event in room.events_after(after):
+        if event.seq <= until:
+            yield event
+
+
+def _replayed(room: Room, stored: StoredEvent) -> Event:
+    message = wire.stored_message(room.name, stored)
+    return Event(stored.seq, message.type, encode(message), None, True, 0.0)
+
+
+def _last_event_id(request: web.Request) -> int | None:
+    given = request.headers.get("Last-Event-ID") or request.query.get("last_event_id")
+    if not given:
+        return None
+    if not given.isdecimal() or len(given) > 15:
+        raise Refused("bad_last_event_id", "Last-Event-ID is a number")
+    return int(given)
