@@ -75,20 +75,20 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             shutdown_timeout=2.0,
         )
         async with asyncio.TaskGroup() as tasks:
-            background = [
-                tasks.create_task(store.run(), name="store"),
-                tasks.create_task(lobby.house.engine.run(), name="worker-process"),
-                tasks.create_task(observer.run(), name="observer"),
-            ]
+            tasks.create_task(store.run(), name="store")
+            background = [tasks.create_task(observer.run(), name="observer")]
             rooms = tasks.create_task(lobby.run(), name="lobby")
             try:
                 port = await _listen(runner, settings)
+                # Not before: a worker that is stopped while it starts says so, too.
+                engine = lobby.house.engine
+                background.append(tasks.create_task(engine.run(), name="worker-process"))
                 yield Running(settings.server.host, port, lobby)
             finally:
                 await lobby.close()
                 await asyncio.wait({rooms})
                 await runner.cleanup()
-                for task in background[1:]:
+                for task in background:
                     task.cancel()
                 await store.close()
 

@@ -10,7 +10,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    NoDecode,
+    SettingsConfigDict,
+)
 from pydantic_settings.exceptions import SettingsError
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -65,7 +70,7 @@ class MediaSettings(_Group):
         description="Comma-separated addresses to gather ICE candidates on. Unset: every "
         "interface, and loopback too while the server listens on loopback.",
     )
-    ice_servers: tuple[IceServerSetting, ...] = Field(
+    ice_servers: Annotated[tuple[IceServerSetting, ...], NoDecode] = Field(
         (),
         description="STUN and TURN servers for browsers and for the server itself, as JSON: "
         '`[{"urls":"stun:stun.example.org"}]`.',
@@ -85,6 +90,20 @@ class MediaSettings(_Group):
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
+
+    # Decoded here and not by pydantic-settings, which stops at the first text that is no JSON.
+    @field_validator("ice_servers", mode="before")
+    @classmethod
+    def _json_list(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            servers = json.loads(value or "[]")
+        except ValueError:
+            raise ValueError("is not JSON") from None
+        if not isinstance(servers, list):
+            raise ValueError("is not a JSON list")
+        return servers
 
 
 class TranscriberSettings(_Group):
@@ -135,13 +154,19 @@ _NOT_YET = {
 
 def load_settings(environment: dict[str, str]) -> Settings:
     """Read the environment and `.env`. Raises `BadSettings` with every fault."""
-    faults = [f"{name}: {why}" for name, why in _NOT_YET.items() if environment.get(name)]
+    # names are read in any case, and from `.env` too
+    given = {**DotEnvSettingsSource(Settings).env_vars}
+    given.update((name.lower(), value) for name, value in environment.items())
+    not_yet = {name: why for name, why in _NOT_YET.items() if given.get(name.lower())}
+    faults = [f"{name}: {why}" for name, why in not_yet.items()]
     try:
         settings = Settings()
     except SettingsError as error:
-        raise BadSettings([*faults, f"MEDIA__ICE_SERVERS or another list: {error}"]) from None
+        raise BadSettings([*faults, str(error)]) from None
     except ValidationError as error:
-        raise BadSettings([*faults, *(_fault(e) for e in error.errors())]) from None
+        others = [_fault(e) for e in error.errors()]
+        faults += [fault for fault in others if fault.split(":")[0] not in not_yet]
+        raise BadSettings(faults) from None
     if faults:
         raise BadSettings(faults)
     return settings

@@ -40,6 +40,7 @@ class Participant:
         self.peer: Peer | None = None
         self.stream: SpeakerStream | None = None
         self.first_audio_at: float | None = None  # monotonic
+        self.began_at = 0.0  # the same as unix time, read once: a clock may step
         self.outbox: Outbox | None = None
         self.past_ledger = Ledger()
         self._room = room
@@ -122,10 +123,10 @@ class Participant:
         assert self.outbox is not None
         return self.outbox
 
-    def socket_lost(self, outgoing: AsyncIterator[str]) -> None:
+    def socket_lost(self, outgoing: AsyncIterator[str], silent_s: float) -> None:
         if outgoing is self.outbox and not self.has_left:
             self.outbox = None
-            self.lost_at = time.monotonic()
+            self.lost_at = time.monotonic() - silent_s
 
     def leave(self, reason: str) -> None:
         self._room.leave(self, reason)

@@ -258,10 +258,8 @@ class Room:
     def publish(self, participant: Participant, said: Caption | Gap) -> None:
         """Give a caption or gap to everyone who reads, and finals to the store."""
         self.seq += 1
-        now = time.time()
-        started = now - (time.monotonic() - (participant.first_audio_at or time.monotonic()))
         if isinstance(said, Gap):
-            self._publish_gap(participant, said, now)
+            self._publish_gap(participant, said)
             return
         message = wire.caption_message(self.seq, self.name, participant, said)
         self._send(
@@ -269,10 +267,11 @@ class Room:
         )
         self._measure(said)
         if said.is_final and message.stable:
-            segment = wire.transcript_segment(message, started)
+            spoken_at = participant.began_at + message.start
+            segment = wire.transcript_segment(message, spoken_at)
             self.house.store.segment(self.id, self.seq, segment)
 
-    def _publish_gap(self, participant: Participant, gap: Gap, now: float) -> None:
+    def _publish_gap(self, participant: Participant, gap: Gap) -> None:
         message = wire.gap_message(self.seq, self.name, participant, gap)
         self._send(Event(self.seq, "gap", encode(message), None, True, _now()))
         self.house.metrics.gap_s.labels(message.reason).inc(message.end - message.start)
@@ -280,7 +279,7 @@ class Room:
             self.id,
             self.seq,
             TranscriptGap(message.participant, message.start, message.end, message.reason),
-            now,
+            time.time(),
         )
 
     def events_after(self, seq: int) -> list[Event]:
@@ -331,7 +330,7 @@ class Room:
             room=self.name,
             participants=tuple(self._roster()),
             ice_servers=ice_servers_for(settings.media, participant.participant, time.time()),
-            engine=wire.engine_summary(self.house.engine.status),
+            engine=wire.engine_summary(self.house.engine.status, participant.language),
             resumed=resumed,
         )
 

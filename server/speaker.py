@@ -132,6 +132,7 @@ class Speaker:
             participant.stream = self._new_stream(0)
         if participant.first_audio_at is None:
             participant.first_audio_at = chunk.received_at - chunk.end_sample / SAMPLE_RATE
+            participant.began_at = time.time() - (time.monotonic() - participant.first_audio_at)
         return participant.stream
 
     def _new_stream(self, utterances_before: int) -> SpeakerStream:

@@ -135,15 +135,19 @@ class Store:
         """Write what is recorded, until `close`. No fault of the disk ends it."""
         self._writer_done.clear()
         try:
-            while not self._closing.is_set():
-                await self._some_pending.wait()
-                await _happens_within(self._many_pending, BATCH_S)
+            while await self._is_due():
                 retry_s = RETRY_S
                 while not await self._write() and not self._closing.is_set():
                     await _happens_within(self._closing, retry_s)
                     retry_s = min(2 * retry_s, RETRY_MOST_S)
         finally:
             self._writer_done.set()
+
+    async def _is_due(self) -> bool:
+        """Wait until there is a batch to write; False when `close` will write what is left."""
+        await self._some_pending.wait()
+        await _happens_within(self._many_pending, BATCH_S)
+        return not self._closing.is_set()
 
     async def close(self, deadline_s: float = 2.0) -> None:
         """Write what is pending, for at most `deadline_s`, and let go of the file.
@@ -195,15 +199,15 @@ class Store:
         return [*self._in_flight, *self._rooms, *self._events]
 
     def _signal(self) -> None:
-        count = self._count_pending()
-        for event, holds in ((self._some_pending, count > 0), (self._many_pending, count >= BATCH)):
-            if holds:
+        count, closing = self._count_pending(), self._closing.is_set()
+        for event, enough in ((self._some_pending, 1), (self._many_pending, BATCH)):
+            if count >= enough or closing:
                 event.set()
             else:
                 event.clear()
 
     async def _write(self) -> bool:
-        """Write one batch. False when the disk would not: the batch is then pending again."""
+        """Write one batch. False when the disk would not: the same batch is then tried again."""
         self._take_batch()
         try:
             await schema.to_the_end(self._store(tuple(self._in_flight)))
@@ -212,7 +216,7 @@ class Store:
         else:
             self._recover()
         finally:
-            self._put_back()
+            self._signal()
         if self._observe is not None:
             self._observe(self.health)
         return self._fault is None
@@ -221,13 +225,6 @@ class Store:
         for queue in (self._rooms, self._events):
             count = min(BATCH - len(self._in_flight), len(queue))
             self._in_flight += [queue.popleft() for _ in range(count)]
-
-    def _put_back(self) -> None:
-        for record in reversed(self._in_flight):
-            is_event = isinstance(record, records.Said | records.Missed)
-            (self._events if is_event else self._rooms).appendleft(record)
-        self._in_flight = []
-        self._signal()
 
     async def _store(self, batch: Sequence[records.Record]) -> None:
         """Commit what `_in_flight` begins with, and take it off; a record that the database

@@ -145,8 +145,7 @@ async def open_engine(path: Path) -> AsyncEngine:
     logging.getLogger("aiosqlite").setLevel(logging.INFO)
     engine = create_async_engine(
         sa.URL.create("sqlite+aiosqlite", database=str(path)),
-        # None: sqlite3 leaves transactions to us; by itself it begins none for DDL
-        connect_args={"timeout": BUSY_S, "isolation_level": None},
+        connect_args={"timeout": BUSY_S},
         poolclass=AsyncAdaptedQueuePool,
         pool_size=CONNECTIONS,
         max_overflow=0,
@@ -214,4 +213,5 @@ def _set_pragmas(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
 
 
 def _begin(connection: sa.Connection) -> None:
+    # by itself sqlite3 begins no transaction for DDL or for reads
     connection.exec_driver_sql("BEGIN")

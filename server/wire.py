@@ -38,6 +38,7 @@ def caption_message(
             for word in caption.words
         ),
         latency_ms=round(caption.timing.latency_s * 1000),
+        spoken_at=iso(participant.began_at + caption.start_sample / SAMPLE_RATE),
     )
 
 
@@ -53,8 +54,8 @@ def gap_message(seq: int, room: str, participant: "Participant", gap: Gap) -> Ga
     )
 
 
-def transcript_segment(message: CaptionMessage, speaker_started_at: float) -> TranscriptSegment:
-    """A final as it is kept; `speaker_started_at` is the unix time of their first audio."""
+def transcript_segment(message: CaptionMessage, spoken_at: float) -> TranscriptSegment:
+    """A final as it is kept; `spoken_at` is the unix time of its start."""
     return TranscriptSegment(
         segment=message.segment,
         participant=message.participant,
@@ -67,7 +68,7 @@ def transcript_segment(message: CaptionMessage, speaker_started_at: float) -> Tr
             TranscriptWord(word.word, word.start, word.end, word.confidence)
             for word in message.words
         ),
-        spoken_at=speaker_started_at + message.start,
+        spoken_at=spoken_at,
         revision=message.revision,
     )
 
@@ -103,6 +104,7 @@ def stored_message(room: str, stored: StoredEvent) -> CaptionMessage | GapMessag
             for w in event.words
         ),
         latency_ms=0,  # a replay; how late it once was is not kept
+        spoken_at=iso(event.spoken_at),
     )
 
 
@@ -112,12 +114,13 @@ def iso(unix: float) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def engine_summary(status: EngineStatus) -> EngineSummary:
+def engine_summary(status: EngineStatus, language: str) -> EngineSummary:
     return EngineSummary(
         name=status.info.name,
         state=status.state.value,
         model=status.info.model,
         languages=status.info.languages,
+        language=language,
         note=status.info.note,
     )
 

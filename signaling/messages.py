@@ -120,6 +120,7 @@ class EngineSummary(_Wire):
     state: str
     model: str
     languages: tuple[str, ...]
+    language: str  # the participant's
     note: str
 
 
@@ -203,6 +204,7 @@ class CaptionMessage(_Wire):
     language: str
     words: tuple[WordEntry, ...]
     latency_ms: int
+    spoken_at: str  # wall clock of `start`
 
 
 class GapMessage(_Wire):

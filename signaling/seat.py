@@ -56,8 +56,9 @@ class Seat(Protocol):
         the room ends, or when it is not read."""
         ...
 
-    def socket_lost(self, outgoing: AsyncIterator[str]) -> None:
-        """The socket that read `outgoing` is gone; the seat is kept for a while."""
+    def socket_lost(self, outgoing: AsyncIterator[str], silent_s: float) -> None:
+        """The socket that read `outgoing` is gone, and was silent for `silent_s` at least;
+        the seat is kept for a while."""
         ...
 
     def leave(self, reason: str) -> None: ...

@@ -72,7 +72,7 @@ export class CaptionLedger {
     for (const { participant, name } of transcript.participants ?? []) this.learnName(participant, name);
     const segments = transcript.segments ?? [];
     this.trimmed += Math.max(0, segments.length - limit);
-    const historic = segments.slice(-limit).map((segment) => this.#historicItem(segment, transcript));
+    const historic = segments.slice(-limit).map((segment) => this.#historicItem(segment));
     this.#placeHistoricGaps(historic, transcript.gaps ?? []);
     const known = new Set(historic.map((item) => item.key));
     const rest = this.#items.filter((item) => !known.has(item.key) && !this.#isRetold(item, historic));
@@ -151,7 +151,7 @@ export class CaptionLedger {
     return { key, run: this.#run, kind: "gap", participant, reason, start, end, lostS: end - start };
   }
 
-  #historicItem(segment, transcript) {
+  #historicItem(segment) {
     const key = `${this.#run}/${segment.segment}`;
     const known = this.#byKey.get(key);
     if (known?.final) return known;
@@ -159,7 +159,8 @@ export class CaptionLedger {
     // Revision -1: the transcript carries none, and a final restated later must still win.
     Object.assign(item, contentOf({ ...segment, stable: segment.text, final: true, revision: -1 }), {
       name: segment.name ?? this.nameOf(segment.participant),
-      at: item.at ?? historicClock(segment, transcript),
+      // Without it no time is claimed: the room's start could be an hour off.
+      at: item.at ?? spokenAt(segment),
     });
     this.#changed.add(key);
     return item;
@@ -195,13 +196,13 @@ export class CaptionLedger {
   }
 
   /**
-   * When an event's audio was heard. Without the server's word for the speaker's first audio it
-   * is estimated as the earliest start that any event of theirs allows: every delay on the way
-   * makes an event look later, none makes it look earlier.
+   * When an event's audio was heard. Where the server does not say, the speaker's first audio is
+   * estimated as the earliest that any event of theirs allows: every delay on the way makes an
+   * event look later, none makes it look earlier.
    */
   #wallClock(event, now) {
-    const exact = Date.parse(event.started_at ?? "");
-    if (Number.isFinite(exact)) return exact + event.start * 1000;
+    const exact = spokenAt(event);
+    if (exact !== null) return exact;
     const estimate = now - event.end * 1000 - (event.latency_ms ?? 0);
     const origin = Math.min(estimate, this.#origins.get(event.participant) ?? Infinity);
     this.#origins.set(event.participant, origin);
@@ -239,9 +240,8 @@ function extendGap(item, gap) {
   return item;
 }
 
-/** Without the speaker's own start no time is claimed: the room's start could be an hour off. */
-function historicClock(segment, transcript) {
-  const speaker = transcript.participants?.find(({ participant }) => participant === segment.participant);
-  const origin = Date.parse(segment.started_at ?? speaker?.started_at ?? "");
-  return Number.isFinite(origin) ? origin + segment.start * 1000 : null;
+/** The server's word for when a segment was spoken; null where it says nothing. */
+function spokenAt({ spoken_at: at }) {
+  const parsed = Date.parse(at ?? "");
+  return Number.isFinite(parsed) ? parsed : null;
 }

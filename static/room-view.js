@@ -237,5 +237,5 @@ export function sentence(text) {
 export function showFault(field, fault) {
   $(`${field}-fault`).textContent = fault;
   $(`${field}-fault`).hidden = fault === "";
-  if ($(field)) $(field).toggleAttribute("aria-invalid", fault !== "");
+  if ($(field)) $(field).setAttribute("aria-invalid", String(fault !== ""));
 }

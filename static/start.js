@@ -14,7 +14,7 @@ const roomOf = () => $("room").value.trim();
 function showFault(field, fault) {
   $(`${field}-fault`).textContent = fault;
   $(`${field}-fault`).hidden = fault === "";
-  $(field).toggleAttribute("aria-invalid", fault !== "");
+  $(field).setAttribute("aria-invalid", String(fault !== ""));
   return fault === "";
 }
 

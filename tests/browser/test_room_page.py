@@ -1,0 +1,143 @@
+"""People in browsers: they speak, everyone reads, and nothing a person does goes missing."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.browser.conftest import NewPerson, Person, ServerProcess
+from tests.speech import OPEN_THE_MEETING, silence, spoken, words_right, write_wav
+
+RATE = 48_000
+MOVE_THE_MEETING = "we can move the meeting to monday and send the report"
+
+pytestmark = pytest.mark.slow
+
+
+def microphone(folder: Path, text: str, voice: str = "slt") -> Path:
+    """A WAV that says `text`, then pauses; Chromium plays it over and over."""
+    sound = np.concatenate([silence(0.7, RATE), spoken(text, voice, RATE), silence(2.0, RATE)])
+    return write_wav(folder / f"{voice}.wav", sound)
+
+
+async def until(fact: Callable[[], Awaitable[bool]], within_s: float = 60.0) -> None:
+    """Wait until a fact about a page holds; the page tells of no event of ours."""
+    async with asyncio.timeout(within_s):
+        while not await fact():  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+
+
+async def test_two_people_read_each_other_under_the_right_names(
+    server: ServerProcess, person: NewPerson, tmp_path: Path
+) -> None:
+    said = {"Ada": OPEN_THE_MEETING, "Ben": MOVE_THE_MEETING}
+    async with (
+        person(microphone(tmp_path, said["Ada"], "slt")) as ada,
+        person(microphone(tmp_path, said["Ben"], "rms")) as ben,
+    ):
+        await ada.join(server.url, "standup", "Ada")
+        await ben.join(server.url, "standup", "Ben")
+        ids = {"Ada": await ada.participant(), "Ben": await ben.participant()}
+
+        for reader in (ada, ben):
+            for name, least in (("Ada", 0.9), ("Ben", 0.8)):
+
+                async def is_right(
+                    reader: Person = reader, name: str = name, least: float = least
+                ) -> bool:
+                    texts = await reader.finals(ids[name])
+                    return any(words_right(text, said[name]) >= least for text in texts)
+
+                await until(is_right)
+            names = await reader.page.eval_on_selector_all(
+                "#captions [data-segment]",
+                """segments => segments.map(segment => [segment.dataset.participant,
+                     segment.querySelector('.speaker').textContent.trim()])""",
+            )
+            assert {tuple(pair) for pair in names} == {(ids["Ada"], "Ada"), (ids["Ben"], "Ben")}
+        assert ada.problems == []
+        assert ben.problems == []
+
+
+async def test_muting_stops_captions_and_unmuting_starts_them(
+    server: ServerProcess, person: NewPerson, tmp_path: Path
+) -> None:
+    async with person(microphone(tmp_path, OPEN_THE_MEETING)) as ada:
+        await ada.join(server.url, "standup", "Ada")
+        await until(lambda: _has_finals(ada, 1))
+
+        await ada.page.click("#mute")
+        me = await ada.participant()
+        await ada.page.wait_for_selector(f'#roster li[data-participant="{me}"][data-muted="true"]')
+        # what was said before the click is still finished
+        await until(lambda: _nothing_tentative(ada))
+        before = await ada.segments()
+        # longer than the sentence and its pause: a caption would have come
+        await asyncio.sleep(7)
+        assert await ada.segments() == before
+
+        await ada.page.click("#mute")
+        await until(lambda: _has_finals(ada, len(before) + 1))
+
+
+async def test_without_a_microphone_one_reads_along(
+    server: ServerProcess, person: NewPerson, tmp_path: Path
+) -> None:
+    async with (
+        person(microphone(tmp_path, OPEN_THE_MEETING)) as ada,
+        person(microphone=False) as reader,
+    ):
+        await reader.join(server.url, "standup", "Reader", listen=True)
+        await ada.join(server.url, "standup", "Ada")
+        await until(lambda: _has_finals(reader, 1))
+        assert await reader.page.evaluate("document.documentElement.dataset.media") == "none"
+
+
+async def test_leaving_is_seen_by_the_others(
+    server: ServerProcess, person: NewPerson, tmp_path: Path
+) -> None:
+    async with (
+        person(microphone(tmp_path, OPEN_THE_MEETING)) as ada,
+        person(microphone=False) as reader,
+    ):
+        await reader.join(server.url, "standup", "Reader", listen=True)
+        await ada.join(server.url, "standup", "Ada")
+        gone = await ada.participant()
+        row = f'#roster li[data-participant="{gone}"]'
+        await reader.page.wait_for_selector(row)
+        await ada.page.click("#leave")
+        await reader.page.wait_for_selector(row, state="detached")
+
+
+async def test_the_page_answers_a_click_within_100_ms_while_speech_is_transcribed(
+    server: ServerProcess, person: NewPerson, tmp_path: Path
+) -> None:
+    async with person(microphone(tmp_path, OPEN_THE_MEETING)) as ada:
+        await ada.join(server.url, "standup", "Ada")
+        await ada.page.wait_for_selector("#captions .tentative:not(:empty)", timeout=60_000)
+        waits: list[float] = await ada.page.evaluate(
+            """async () => {
+              const waits = [];
+              for (let i = 0; i < 20; i++) {
+                const began = performance.now();
+                document.querySelector('#mute').click();
+                await new Promise(done => requestAnimationFrame(() => setTimeout(done)));
+                waits.push(performance.now() - began);
+                await new Promise(done => setTimeout(done, 150));
+              }
+              return waits;
+            }"""
+        )
+        # the median: a shared machine may take a moment away from any one of them
+        assert sorted(waits)[len(waits) // 2] < 100
+
+
+async def _has_finals(who: Person, count: int) -> bool:
+    return len(await who.finals()) >= count
+
+
+async def _nothing_tentative(who: Person) -> bool:
+    left = await who.page.query_selector_all('#captions [data-segment][data-final="false"]')
+    return not left
