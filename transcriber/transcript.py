@@ -98,7 +98,7 @@ def to_srt(transcript: Transcript) -> str:
     return "".join(
         f"{number}\n"
         f"{_clock(cue.start_ms, ',')} --> {_clock(cue.end_ms, ',')}\n"
-        f"{f'{cue.name}: {cue.text}'}\n\n"
+        f"{f'{cue.name}: {cue.text}'.replace('-->', '→')}\n\n"
         for number, cue in enumerate(_cues(transcript), start=1)
     )
 

@@ -64,6 +64,9 @@ class Witness:
         self.seen.append(health)
         self._changed.set()
 
+    async def failures(self, count: int) -> None:
+        await self.until(lambda _: sum(not health.ok for health in self.seen) >= count)
+
     async def until(self, fact: Callable[[StoreHealth], bool]) -> StoreHealth:
         async with asyncio.timeout(PATIENCE_S):
             while not (self.seen and fact(self.seen[-1])):
@@ -223,6 +226,17 @@ async def test_a_participant_who_comes_back_is_listed_once_by_the_last_name(path
         transcript = await store.transcript("standup")
     assert transcript is not None
     assert transcript.participants == (("p1", "Ada L."),)
+    reader = sqlite3.connect(path)
+    assert reader.execute("SELECT left_at FROM participant").fetchall() == [(None,)]
+    reader.close()
+
+
+async def test_a_speaker_is_a_participant_even_if_their_coming_was_not_recorded(path: Path) -> None:
+    async with writing(path) as store:
+        record(store, begin(store, room()), final(1, participant="p2"))
+        transcript = await store.transcript("standup")
+    assert transcript is not None
+    assert transcript.participants == (("p1", "Ada"), ("p2", "Ada"))
 
 
 async def test_events_after_a_seq_come_from_the_file_and_from_memory_in_order(path: Path) -> None:
@@ -245,6 +259,7 @@ async def test_recording_the_same_event_twice_stores_it_once(path: Path) -> None
     for _ in range(2):
         async with writing(path) as store:
             record(store, begin(store, room()), final(1), lost(2))
+        assert store.health.lost == 0
     async with Store.open(path) as store:
         assert await store.finals_after(room().id, -1, 100) == [final(1), lost(2)]
 
@@ -292,6 +307,19 @@ async def test_many_records_are_written_without_waiting_for_the_interval(
     async with writing(path, witness) as store:
         record(store, begin(store, room()), *(final(seq) for seq in range(2 * BATCH)))
         await witness.until(lambda health: health.pending < BATCH)
+
+
+async def test_a_store_with_nothing_to_write_leaves_the_disk_alone(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "BATCH_S", 0.0)
+    witness = Witness()
+    async with writing(path, witness) as store:
+        begin(store, room())
+        await witness.until(all_written)
+        for _ in range(20):
+            await store.transcript("standup")
+    assert len(witness.seen) == 1
 
 
 # bad days
@@ -371,6 +399,7 @@ async def test_a_locked_file_is_said_and_writing_resumes_with_nothing_lost(
             health = await witness.until(lambda health: not health.ok)
             assert (health.reason, health.pending, health.lost) == ("locked", 4, 0)
             assert [event.seq for event in await store.finals_after(room_id, 0, 10)] == [1, 2]
+            await witness.failures(3)
         await witness.until(all_written)
     assert len(await stored_texts(path)) == 2
     assert messages(caplog) == ["the store cannot write, and tries again", "the store writes again"]
@@ -437,6 +466,7 @@ async def test_a_file_that_cannot_be_read_is_an_error_without_its_words(path: Pa
             with pytest.raises(StoreError) as caught:
                 await answer
             assert caught.value.code == "error"
+            assert "standup" not in str(caught.value.__cause__)
 
 
 async def test_no_log_says_what_was_said_or_by_whom(
@@ -478,6 +508,25 @@ async def test_closing_tries_again_until_its_deadline(path: Path) -> None:
         async with asyncio.TaskGroup() as tasks, locked_by_another(path):
             tasks.create_task(store.close(deadline_s=PATIENCE_S))
             await witness.until(lambda health: not health.ok)
+    assert len(await stored_texts(path)) == 1
+
+
+async def test_closing_while_a_batch_is_being_written_waits_for_that_alone(path: Path) -> None:
+    async with (
+        Store.open(path) as store,
+        asyncio.timeout(PATIENCE_S),
+        asyncio.TaskGroup() as tasks,
+    ):
+
+        def close_meanwhile(*_: object) -> None:
+            tasks.create_task(store.close(deadline_s=10 * PATIENCE_S))
+
+        sa.event.listen(Pool, "checkout", close_meanwhile)
+        try:
+            record(store, begin(store, room()), final(1))
+            await store.run()
+        finally:
+            sa.event.remove(Pool, "checkout", close_meanwhile)
     assert len(await stored_texts(path)) == 1
 
 
@@ -531,17 +580,18 @@ def cancelled_at(n: int, work: Coroutine[object, object, T]) -> Generator[object
     raise AssertionError("a coroutine ends by StopIteration")
 
 
-async def is_cancelled_at(n: int, work: Coroutine[object, object, object]) -> bool:
+async def cancel_at(n: int, work: Coroutine[object, object, object]) -> asyncio.Task[None]:
+    """The task, kept by the caller because its traceback keeps alive what it was doing."""
+
     async def run() -> None:
         await cancelled_at(n, work)
 
     task = asyncio.create_task(run())
     async with asyncio.timeout(PATIENCE_S):
         await asyncio.wait([task])
-    if task.cancelled():
-        return True
-    await task
-    return False
+    if not task.cancelled():
+        await task
+    return task
 
 
 async def test_closing_can_be_cancelled_at_each_await(tmp_path: Path) -> None:
@@ -549,11 +599,11 @@ async def test_closing_can_be_cancelled_at_each_await(tmp_path: Path) -> None:
         path = tmp_path / f"{n}.sqlite3"
         async with Store.open(path) as store:
             record(store, begin(store, room()), *(final(seq) for seq in range(8)))
-            cancelled = await is_cancelled_at(n, store.close())
+            closing = await cancel_at(n, store.close())
             assert store.health.pending == 0
             missing = store.health.lost
         assert len(await stored_texts(path)) >= 8 - missing
-        if not cancelled:
+        if not closing.cancelled():
             assert n > 1, "it was never cancelled"
             return
 
@@ -564,7 +614,8 @@ async def test_opening_can_be_cancelled_at_each_await(tmp_path: Path) -> None:
             pass
 
     for n in itertools.count(1):
-        if not await is_cancelled_at(n, open_and_close(tmp_path / f"{n % 2}.sqlite3")):
+        opening = await cancel_at(n, open_and_close(tmp_path / f"{n % 2}.sqlite3"))
+        if not opening.cancelled():
             assert n > 1, "it was never cancelled"
             return
 
@@ -579,7 +630,8 @@ async def test_a_writer_cancelled_at_any_await_loses_nothing(
         async with Store.open(path, witness) as store:
             record(store, begin(store, room()), *(final(seq) for seq in range(8)))
             # the writer has done its work when it waits for more, and that await is cancelled too
-            assert await is_cancelled_at(n, store.run())
+            run = await cancel_at(n, store.run())
+            assert run.cancelled()
             done = store.health.pending == 0
         assert store.health.lost == 0
         assert len(await stored_texts(path)) == 8

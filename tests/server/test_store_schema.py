@@ -58,6 +58,9 @@ async def test_a_migration_that_fails_leaves_nothing_behind(
     with monkeypatch.context() as patch:
         patch.setattr(schema, "_migrations", lambda: halfway)
         assert (await refusal(path)).code == "error"
+    reader = sqlite3.connect(path)
+    assert reader.execute("SELECT name FROM sqlite_master").fetchall() == []
+    reader.close()
     async with Store.open(path):
         pass
     assert versions(path) == [1]
