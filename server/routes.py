@@ -1,5 +1,7 @@
 """Every HTTP route. Bad requests become error bodies here; nothing of the host is in them."""
 
+import asyncio
+import json
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -143,15 +145,16 @@ class Routes:
             raise _no_room()
         headers = {"Content-Disposition": f'attachment; filename="{name}.{kind}"'}
         if kind == "json":
-            return web.json_response(exports.to_json(said), headers=headers)
+            text = await asyncio.to_thread(lambda: json.dumps(exports.to_json(said)))
+            return web.json_response(text=text, headers=headers)
         render, content_type = {
             "srt": (exports.to_srt, "application/x-subrip"),
             "vtt": (exports.to_vtt, "text/vtt"),
             "txt": (exports.to_text, "text/plain"),
         }[kind]
-        return web.Response(
-            text=render(said), content_type=content_type, charset="utf-8", headers=headers
-        )
+        # off the loop: a day's transcript takes some tenths of a second
+        text = await asyncio.to_thread(render, said)
+        return web.Response(text=text, content_type=content_type, charset="utf-8", headers=headers)
 
     async def whip_offer(self, request: web.Request) -> web.Response:
         return await whip.offer(request, self._lobby)

@@ -84,13 +84,14 @@ class Store:
 
         `observe` is called after each attempt to write. Raises `StoreError`.
         """
-        engine = await schema.open_engine(path)
-        store = cls(engine, observe)
-        try:
-            await store._read(records.end_abandoned_rooms)
-            yield store
-        finally:
-            await store.close()
+        with schema.sole_owner(path):
+            engine = await schema.open_engine(path)
+            store = cls(engine, observe)
+            try:
+                await store._read(records.end_abandoned_rooms)
+                yield store
+            finally:
+                await store.close()
 
     def room_started(self, room: RoomRecord) -> None:
         self._append(self._rooms, records.Started(room.id, room))

@@ -5,11 +5,14 @@ the queries of `server/store.py` are plain SQLAlchemy Core. It refuses to know w
 """
 
 import asyncio
+import fcntl
 import importlib.resources
 import json
 import logging
+import os
 import sqlite3
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -89,6 +92,7 @@ _MESSAGES = {
     "locked": "The transcript store in DATA_DIR is locked by another process",
     "newer": "The transcript store in DATA_DIR was written by a newer roomscribe",
     "unwritable": "DATA_DIR cannot be written to; check that it is a folder and whose it is",
+    "in_use": "DATA_DIR is in use by another roomscribe; give each server a folder of its own",
     "error": "The transcript store in DATA_DIR cannot be used",
     "closed": "The transcript store is closed",
 }
@@ -96,8 +100,8 @@ _MESSAGES = {
 
 class StoreError(Exception):
     """The store cannot be opened or read. `code` is one of `corrupt`, `disk_full`, `locked`,
-    `newer`, `unwritable`, `closed`, `error`; the message is for the person who runs the server
-    and names no path and no one's words."""
+    `newer`, `unwritable`, `in_use`, `closed`, `error`; the message is for the person who
+    runs the server and names no path and no one's words."""
 
     def __init__(self, code: str) -> None:
         super().__init__(_MESSAGES[code])
@@ -134,6 +138,28 @@ async def to_the_end(work: Coroutine[object, object, T]) -> T:
     except asyncio.CancelledError:
         await asyncio.wait([task])
         raise
+
+
+@contextmanager
+def sole_owner(path: Path) -> Iterator[None]:
+    """Keep other servers off the database at `path`: a second one would end our open rooms.
+
+    The lock goes with the process, however that ends. Raises `StoreError`.
+    """
+    lock = -1
+    try:
+        _make_private_file(path)
+        lock = os.open(path.with_suffix(".lock"), os.O_CREAT | os.O_RDWR, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise StoreError("in_use") from None
+    except OSError as error:
+        raise StoreError(fault_code(error)) from error
+    try:
+        yield
+    finally:
+        os.close(lock)
 
 
 async def open_engine(path: Path) -> AsyncEngine:

@@ -135,3 +135,13 @@ async def test_each_connection_syncs_its_commits_and_checks_its_references(tmp_p
             assert await connection.scalar(sa.text("PRAGMA foreign_keys")) == 1
     finally:
         await engine.dispose()
+
+
+async def test_a_second_server_on_the_same_store_is_refused_while_the_first_lives(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "store.sqlite3"
+    async with Store.open(path):
+        assert (await refusal(path)).code == "in_use"
+    async with Store.open(path):
+        pass
