@@ -5,7 +5,7 @@ aiortc's event handlers only put an event into `events`; they never await. The o
 """
 
 import asyncio
-import contextlib
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from aiortc import (
     RTCSessionDescription,
 )
 from aiortc.mediastreams import MediaStreamTrack
-from aiortc.sdp import candidate_from_sdp
+from aiortc.sdp import SessionDescription, candidate_from_sdp
 
 from media import private
 from media.errors import BadOffer, RemoteMediaError
@@ -36,6 +36,8 @@ FINAL_CEILING_BYTES = 512 * 1024
 _ANSWER_TIMEOUT_S = 10.0
 _CLOSE_TIMEOUT_S = 5.0
 _MAX_MEDIA_SECTIONS = 8
+
+log = logging.getLogger("roomscribe.peer")
 
 
 class Sent(Enum):
@@ -80,6 +82,7 @@ class Peer:
         self._expiry: asyncio.TimerHandle | None = None
         self._closing: asyncio.Task[None] | None = None
         self._identity: frozenset[str] = frozenset()
+        self._layout: tuple[str, ...] = ()
         # An empty list, not None: with None aiortc asks a public STUN server.
         servers = [
             RTCIceServer(urls=list(s.urls), username=s.username, credential=s.credential)
@@ -118,6 +121,9 @@ class Peer:
         _check_offer(sdp)
         try:
             async with asyncio.timeout(_ANSWER_TIMEOUT_S):
+                layout = _layout(SessionDescription.parse(sdp))
+                if layout[: len(self._layout)] != self._layout:
+                    raise ValueError("a later offer keeps the sections of the one before it")
                 await self._connection.setRemoteDescription(RTCSessionDescription(sdp, "offer"))
                 self._keep_one_audio_track()
                 await self._connection.setLocalDescription(await self._connection.createAnswer())
@@ -127,7 +133,7 @@ class Peer:
             # The offer is the peer's text, and aiortc's parser raises whatever its code runs
             # into: ValueError, KeyError, IndexError, AttributeError, InvalidStateError.
             raise BadOffer("bad_sdp", "the offer is not usable SDP") from error
-        self._identity = _identity(sdp)
+        self._identity, self._layout = _identity(sdp), layout
         return str(self._connection.localDescription.sdp)
 
     async def add_candidate(self, candidate: str, sdp_mid: str | None) -> None:
@@ -153,7 +159,11 @@ class Peer:
         if channel.bufferedAmount > ceiling:
             self.skipped += 1
             return Sent.FULL if is_final else Sent.SKIPPED
-        channel.send(text)
+        try:
+            channel.send(text)
+        except ValueError:
+            # longer than the peer's offer says it takes: this channel is not for it
+            return Sent.NO_CHANNEL
         return Sent.SENT
 
     async def close(self) -> None:
@@ -166,9 +176,12 @@ class Peer:
     async def _close(self) -> None:
         self._end_track()
         self.events.end()
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(_CLOSE_TIMEOUT_S):
                 await self._connection.close()
+        except Exception:
+            # in time, or in whatever aiortc ran into: who closes a peer goes on
+            log.warning("a peer did not close cleanly", exc_info=True)
         self._connection.remove_all_listeners()
 
     def end_audio(self) -> None:
@@ -250,6 +263,26 @@ def _check_offer(sdp: str) -> None:
         raise BadOffer("bad_sdp", "the offer has too many media sections")
     if not any(line.startswith("m=audio ") for line in sections):
         raise BadOffer("no_audio", "the offer has no audio")
+
+
+def _layout(offer: SessionDescription) -> tuple[str, ...]:
+    """What later offers of a session keep: which section leads the BUNDLE group, and the
+    kind and mid of each.
+
+    Raises `ValueError` where aiortc would answer and fail later. It gives a group the
+    transport of the section that leads it: where that is not there, the connection cannot be
+    closed. A section without a fingerprint fails in a task unseen.
+    """
+    sections = [(media.kind, media.rtp.muxId) for media in offer.media]
+    bundles = [g.items for g in offer.group if g.semantic == "BUNDLE" and g.items]
+    leaders = [str(items[0]) for items in bundles]
+    mids = {mid for kind, mid in sections if kind in ("audio", "video")}
+    mids.update([mid for kind, mid in sections if kind == "application"][:1])
+    if not mids.issuperset(leaders):
+        raise ValueError("a group is led by a section that is not there")
+    if not all(media.dtls and media.dtls.fingerprints for media in offer.media):
+        raise ValueError("a section has no fingerprint")
+    return (" ".join(leaders), *(f"{kind} {mid}" for kind, mid in sections))
 
 
 def _identity(sdp: str) -> frozenset[str]:

@@ -54,6 +54,11 @@ class Timeline:
         """Where the next frame stands if nothing is missing."""
         return self._position
 
+    @property
+    def at(self) -> float | None:
+        """When the last frame came."""
+        return self._arrived
+
     def restart(self) -> None:
         """The next frame has a clock of its own (another SSRC): place it by its arrival."""
         self._expected = None

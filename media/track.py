@@ -99,6 +99,7 @@ class Track:
         self._reorder: ReorderBuffer[RtpPacket] = ReorderBuffer()
         self._ssrc: int | None = None
         self._payload_type: int | None = None
+        self._is_missing = False  # something between the last frame placed and the next
         self._codec = CODECS["opus"]
         self._decoder: av.AudioCodecContext | None = None
         self._timeline: Timeline | None = None
@@ -144,12 +145,13 @@ class Track:
     def _decode_all(self, packets: list[InOrder[RtpPacket]], now: float) -> None:
         for ready in packets:
             packet = ready.packet
+            self._is_missing |= ready.lost_before > 0
             if packet.payload_type != self._payload_type and not self._change_codec(packet, now):
                 self.undecodable += 1
                 continue
             samples = self._decode(packet.payload)
             if len(samples):
-                self._place(packet.timestamp, samples, ready.lost_before > 0, now)
+                self._place(packet.timestamp, samples, now)
 
     def _change_codec(self, packet: RtpPacket, now: float) -> bool:
         name = self._codec_of(packet.payload_type)
@@ -160,7 +162,7 @@ class Track:
         position, at = 0, None
         if self._timeline is not None:
             position = self._timeline.position * codec.clock_rate // self._codec.clock_rate
-            at = now
+            at = self._timeline.at
         elif self._origin is not None:
             position = self._origin.sample * codec.clock_rate // SAMPLE_RATE
             at = self._origin.at
@@ -177,6 +179,7 @@ class Track:
             frames = self._decoder.decode(av.Packet(payload))
         except av.FFmpegError:
             self.undecodable += 1
+            self._is_missing = True
             return np.empty(0, np.float32)
         pieces = [
             downmix(f.to_ndarray().reshape(-1).astype(np.int16, copy=False), f.layout.nb_channels)
@@ -184,28 +187,29 @@ class Track:
         ]
         return pieces[0] if len(pieces) == 1 else np.concatenate([np.empty(0, np.float32), *pieces])
 
-    def _place(self, timestamp: int, samples: Samples, lost: bool, now: float) -> None:
+    def _place(self, timestamp: int, samples: Samples, now: float) -> None:
         assert self._timeline is not None
         codec = self._codec
         units = len(samples) * codec.clock_rate // codec.rate
-        placement = self._timeline.place(timestamp, units, lost=lost, now=now)
+        placement = self._timeline.place(timestamp, units, lost=self._is_missing, now=now)
+        self._is_missing = False
         samples = samples[placement.skip * codec.rate // codec.clock_rate :]
         if not len(samples):
             return
-        if self._chunker is None or placement.jump is not None:
+        if self._downsampler is None or placement.jump is not None:
             self._start_piece(placement, now)
-        elif placement.fill:
-            fill = placement.fill * codec.rate // codec.clock_rate
-            samples = np.concatenate([np.zeros(fill, np.float32), samples])
         assert self._downsampler is not None
         assert self._chunker is not None
-        if placement.fill and placement.jump is None:
+        if placement.fill:
+            fill = placement.fill * codec.rate // codec.clock_rate
+            samples = np.concatenate([np.zeros(fill, np.float32), samples])
             self._chunker.conceal(placement.fill * SAMPLE_RATE // codec.clock_rate)
         self._emit(self._chunker.push(self._downsampler.push(samples), now))
 
     def _start_piece(self, placement: Placement, now: float) -> None:
         end = self._finish_piece(now)
-        start = placement.position * SAMPLE_RATE // self._codec.clock_rate
+        first = placement.position - placement.fill
+        start = first * SAMPLE_RATE // self._codec.clock_rate
         jump = placement.jump
         if end is None:
             # A track that follows on another of the same speaker: what was said between

@@ -63,7 +63,6 @@ class Lobby:
         room = self.rooms.get(request.room)
         if room is None or room.is_ended:
             room = self._open(request.room)
-        await room.running.wait()
         self.house.metrics.joins.labels("joined").inc()
         return room.join(request, language)
 

@@ -37,6 +37,7 @@ class Outbox:
             self._finals += 1
             self._lines[next(self._keys)] = (text, False)
             if self._finals > FINALS_AT_MOST + self._backlog:
+                self._lines.clear()
                 self.end("slow_reader")
         else:
             if self._lines.pop(replaces, None) is not None:
@@ -58,13 +59,13 @@ class Outbox:
         for text in texts:
             self.put(text)
 
-    def end(self, reason: str) -> None:
-        """Let the reader take what is in line, then end. A slow one gets nothing more."""
-        if self.reason is not None:
-            return
-        self.reason = reason
-        if reason == "slow_reader":
-            self._lines.clear()
+    def end(self, reason: str, last: str | None = None) -> None:
+        """Let the reader take what is in line and `last`, then end. Of what a slow one has
+        not taken only `last` is left."""
+        if last is not None:
+            self._lines[next(self._keys)] = (last, True)
+        if self.reason is None:
+            self.reason = reason
         self._wake.set()
 
     def __aiter__(self) -> "Outbox":

@@ -84,7 +84,6 @@ class Room:
         self._tasks: asyncio.TaskGroup | None = None
         self._speakers: dict[Speaker, asyncio.Task[None]] = {}
         self._ended = asyncio.Event()
-        self.running = asyncio.Event()
         house.store.room_started(
             RoomRecord(self.id, name, self.started_at, house.settings.transcriber.language)
         )
@@ -93,7 +92,6 @@ class Room:
         """Own the speakers' tasks until `end`."""
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
-            self.running.set()
             await self._ended.wait()
             for participant in list(self.participants.values()):
                 self.leave(participant, "ended")
@@ -171,8 +169,7 @@ class Room:
             return
         participant.has_left = True
         if participant.outbox is not None:
-            participant.send(Bye(reason=reason))
-            participant.outbox.end(reason)
+            participant.outbox.end(reason, encode(Bye(reason=reason)))
         if not self.participants:
             self.empty_since = time.monotonic()
         self._tell(Left(participant=participant.participant, reason=reason))

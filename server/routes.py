@@ -183,7 +183,8 @@ async def _errors(
         if error.status < 400:
             raise
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status, "bad_request")
-        return _error(error.status, code, error.reason, False)
+        allow = {name: error.headers[name] for name in ("Allow",) if name in error.headers}
+        return _error(error.status, code, error.reason, False, allow)
     except Exception:
         # The containment of one request.
         log.exception("a request failed")
@@ -213,8 +214,12 @@ def _ended(room: EndedRoom) -> dict[str, object]:
 
 
 def _file(path: str) -> web.StreamResponse:
-    file = (STATIC / path).resolve()
-    if not file.is_relative_to(STATIC) or file.suffix not in _PAGES or not file.is_file():
+    try:
+        file = (STATIC / path).resolve()
+        found = file.is_relative_to(STATIC) and file.suffix in _PAGES and file.is_file()
+    except (OSError, ValueError):  # a name too long, a NUL
+        found = False
+    if not found:
         raise web.HTTPNotFound
     return web.FileResponse(
         file, headers={"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}

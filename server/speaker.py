@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 # Without a packet for so long, an utterance has ended.
 _PAUSE_S = 2.0
 _FLUSH_S = 5.0
+# ICE waits for ever for candidates of a peer that never says it has no more.
+CONNECT_WITHIN_S = 30.0
 
 log = logging.getLogger("roomscribe.speaker")
 
@@ -117,9 +119,16 @@ class Speaker:
             log.warning("finals were not flushed in time", extra={"room": self._room.name})
 
     async def _watch(self) -> None:
-        async for event in self.peer.events:
-            if event is PeerEvent.CHANNEL_REFUSED:
-                self._tell("bad_channel", "the data channel for captions is named captions")
+        """Say what became of the peer's channels, and give up a peer that never connects."""
+        try:
+            async with asyncio.timeout(CONNECT_WITHIN_S) as limit:
+                async for event in self.peer.events:
+                    if event is PeerEvent.CONNECTED:
+                        limit.reschedule(None)
+                    elif event is PeerEvent.CHANNEL_REFUSED:
+                        self._tell("bad_channel", "the data channel for captions is named captions")
+        except TimeoutError:
+            self.peer.end_audio()
 
     def _pause(self) -> None:
         if self.participant.stream is not None:

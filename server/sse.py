@@ -15,6 +15,9 @@ from signaling.messages import encode
 
 _COMMENT_S = 15.0
 _PAGE = 200
+# A reader that takes nothing for so long is let go: nothing else ends a write to a connection
+# that is open and not read.
+_WRITE_S = 20.0
 
 
 async def serve_captions(request: web.Request, room: Room) -> web.StreamResponse:
@@ -36,8 +39,11 @@ async def serve_captions(request: web.Request, room: Room) -> web.StreamResponse
         with contextlib.suppress(ConnectionError):
             if after is not None:
                 async for event in _missed(room, after, live_from):
-                    await response.write(event.as_sse.encode())
+                    await _send(response, event.as_sse)
             await _live(response, outbox)
+    except TimeoutError:
+        if request.transport is not None:
+            request.transport.abort()
     finally:
         room.unsubscribe(outbox)
     return response
@@ -49,13 +55,19 @@ async def _live(response: web.StreamResponse, outbox: Outbox) -> None:
             async with asyncio.timeout(_COMMENT_S):
                 text = await anext(outbox)
         except TimeoutError:
-            await response.write(b": still here\n\n")
+            await _send(response, ": still here\n\n")
             continue
         except StopAsyncIteration:
             break
-        await response.write(text.encode())
+        await _send(response, text)
     if outbox.reason is not None:
-        await response.write(f'event: bye\ndata: {{"reason":"{outbox.reason}"}}\n\n'.encode())
+        await _send(response, f'event: bye\ndata: {{"reason":"{outbox.reason}"}}\n\n')
+
+
+async def _send(response: web.StreamResponse, text: str) -> None:
+    """Raises `TimeoutError` if the reader does not take it."""
+    async with asyncio.timeout(_WRITE_S):
+        await response.write(text.encode())
 
 
 async def _missed(room: Room, after: int, until: int) -> AsyncIterator[Event]:

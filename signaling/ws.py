@@ -24,8 +24,9 @@ class _Closed(Exception):
 async def serve_socket(request: web.Request, lobby: Lobby) -> web.WebSocketResponse:
     """Serve `GET …/ws`. Raises `Refused` before the upgrade if the room's name is bad."""
     room = messages.check_room(request.match_info["room"])
+    # aiohttp refuses a message of its limit already
     socket = web.WebSocketResponse(
-        heartbeat=_HEARTBEAT_S, max_msg_size=MAX_MESSAGE_BYTES, timeout=2.0
+        heartbeat=_HEARTBEAT_S, max_msg_size=MAX_MESSAGE_BYTES + 1, timeout=2.0
     )
     await socket.prepare(request)
     shell = _Shell(socket, room, lobby)

@@ -2,7 +2,8 @@
 
 Holds every final until it is answered, so that a worker that dies loses none: the next one
 gets them again. A final that is given twice without an answer is answered as lost to the
-engine. Interims are not repeated; newer audio will bring a newer one.
+engine, and so is each while the engine cannot start. Interims are not repeated; newer audio
+will bring a newer one.
 """
 
 import asyncio
@@ -137,10 +138,10 @@ class WorkerProcess:
                 shutil.rmtree(directory, ignore_errors=True)
             if self.ready.is_set():
                 self._failures, backoff = 0, _FIRST_BACKOFF_S
-            self._note_lost()
             self._failures += 1
             self.restarts += 1
             failed = code == EXIT_ENGINE or self._failures >= _FAILED_AFTER
+            self._note_lost(given_at_most=0 if failed else _GIVEN_AT_MOST)
             self._set_status(
                 EngineState.FAILED if failed else EngineState.RESTARTING,
                 "the engine cannot start; see the log" if failed else "",
@@ -247,11 +248,11 @@ class WorkerProcess:
         loop = asyncio.get_running_loop()
         self._watching = loop.call_later(self._hung_after_s / 4, self._watch, writer)
 
-    def _note_lost(self) -> None:
+    def _note_lost(self, given_at_most: int) -> None:
         """The worker is gone: finals wait for the next, interims do not."""
         self.ready.clear()
         self._interims.clear()
-        for held in [h for h in self._finals.values() if h.given >= _GIVEN_AT_MOST]:
+        for held in [h for h in self._finals.values() if h.given >= given_at_most]:
             self._settle(given_up(held.window, GapReason.ENGINE))
 
     def _set_status(self, state: EngineState, message: str = "") -> None:
@@ -269,15 +270,15 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     """End of standard input asks the worker to go; it must."""
     if process.stdin is not None:
         process.stdin.close()
-    if process.returncode is None:
-        try:
+    try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_STOP_TIMEOUT_S):
                 await process.wait()
-        except TimeoutError:
+    finally:
+        # cancelled or out of time
+        if process.returncode is None:
             process.kill()
             await process.wait()
-    elif process.returncode is not None:
-        await process.wait()
 
 
 def _worker_environment() -> dict[str, str]:

@@ -35,6 +35,16 @@ _LENGTHS = struct.Struct("!II")
 _MAX_HEADER = 1 << 20
 _MAX_BODY = 8 << 20
 _NONCE_BYTES = 32
+# A wrong type would show in the engine only, and end the worker for all servers.
+_TYPES = {
+    "stream": str,
+    "utterance": int,
+    "revision": int,
+    "start_sample": int,
+    "is_final": bool,
+    "language": str,
+    "prompt": str,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +85,17 @@ async def read(reader: asyncio.StreamReader) -> Message:
     body = await reader.readexactly(body_length)
     try:
         return _decode(json.loads(text), body)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise WorkerError("a frame does not parse") from error
 
 
 def _decode(header: dict[str, Any], body: bytes) -> Message:
     kind = header.pop("type")
+    for name, expected in _TYPES.items():
+        if name in header and not isinstance(header[name], expected):
+            raise TypeError(name)
+    if not all(isinstance(utterance, int) for utterance in header.get("absorbed", ())):
+        raise TypeError("absorbed")
     if kind == "Window":
         pcm = np.frombuffer(body, "<i2").astype(np.float32) * np.float32(1 / 32767)
         return Window(**{**header, "absorbed": tuple(header["absorbed"]), "samples": pcm})

@@ -45,20 +45,24 @@ class Scheduler:
         return sum(len(s) for s in self._streams.values())
 
     def offer(self, window: Window, now: float) -> list[Window]:
-        """Take a window; return windows that will never be transcribed."""
+        """Take a window; return windows that will never be transcribed, but for an interim
+        that a newer one replaced."""
         stream = self._streams.setdefault(window.stream, _Waiting(served=now))
         if not window.is_final:
-            if not any(f.utterance >= window.utterance for f, _ in stream.finals):
-                # the newest audio, but its place in the queue is the older one's
-                since = stream.interim[1] if stream.interim is not None else now
-                stream.interim = (window, since)
+            if any(f.utterance >= window.utterance for f, _ in stream.finals):
+                return [window]
+            # the newest audio, but its place in the queue is the older one's
+            since = stream.interim[1] if stream.interim is not None else now
+            stream.interim = (window, since)
             return []
+        given_up: list[Window] = []
         if stream.interim is not None and stream.interim[0].utterance <= window.utterance:
+            given_up.append(stream.interim[0])
             stream.interim = None
         if len(stream.finals) < FINALS_PER_STREAM:
             stream.finals.append((window, now))
-            return []
-        return self._join(stream.finals, window)
+            return given_up
+        return given_up + self._join(stream.finals, window)
 
     def next_batch(self, now: float) -> list[Window]:
         """Take the windows to transcribe now; each must be given to `complete`."""

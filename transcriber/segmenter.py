@@ -129,9 +129,10 @@ class Segmenter:
         self._speaking = True
         self._utterance += 1
         self._overlaps = False
-        self._speech_start = speech_start
-        self._speech_end = self._judged
         self._start = max(self._held_from, speech_start - PRE_ROLL)
+        # a frame may have begun before a pause that let go of it
+        self._speech_start = max(self._start, speech_start)
+        self._speech_end = self._judged
         self._drop_to(self._start)
         self._quiet_frames = [False] * ((self._judged - self._start) // FRAME_SAMPLES)
 
@@ -143,7 +144,8 @@ class Segmenter:
         elif self._judged - self._speech_end >= END_SILENCE:
             return [self._end(self._speech_end + _TAIL)]
         length = self._judged - self._start
-        if length < _CUT_FROM:
+        # A pause that no word followed yet may be the end, with nothing left to say after a cut.
+        if length < _CUT_FROM or (quiet and length < _CUT_AT):
             return []
         if (pause := self._find_pause(length)) is not None:
             return [self._split(pause, overlap=0)]

@@ -7,7 +7,7 @@ waits but `drain`. Interims are cut when they can be sent: the newest audio alwa
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -195,7 +195,9 @@ class SpeakerStream:
         if 0 < hole <= _BRIDGE_SAMPLES and self._segmenter.is_speaking:
             self._hear(np.zeros(hole, np.float32), self._heard_at)
             return
-        self._send_finals(self._segmenter.restart(start_sample))
+        # before the restart: when its speech was heard is told from where the audio ends
+        self._send_finals(self._segmenter.finish())
+        self._segmenter.restart(start_sample)
         self._vad.reset()
 
     def _open(self, number: int, speech_start: int) -> _Utterance:
@@ -214,7 +216,7 @@ class SpeakerStream:
         if self._segmenter.end_sample - since < self._cadence_s * SAMPLE_RATE:
             return
         cut = self._segmenter.interim()
-        if cut is not None:
+        if cut is not None and rms(cut.samples) >= SILENCE_RMS:
             self._ask(cut, utterance)
 
     def _send_finals(self, cuts: list[Cut]) -> None:
@@ -222,15 +224,16 @@ class SpeakerStream:
             utterance = self._utterances.get(cut.utterance)
             if utterance is None:
                 utterance = self._open(cut.utterance, cut.speech_start)
-            utterance.overlaps = cut.overlaps
             utterance.speech_end_at = self._heard(cut.speech_end)
-            if rms(cut.samples) < SILENCE_RMS:
+            # what was shown of it needs its final, however quiet
+            if rms(cut.samples) < SILENCE_RMS and not utterance.last_asked:
                 self._close_utterance(cut.utterance)
                 continue
             self._ask(cut, utterance)
 
     def _ask(self, cut: Cut, utterance: _Utterance) -> None:
         utterance.last_asked += 1
+        utterance.overlaps = cut.overlaps
         utterance.end_sample = cut.end_sample
         utterance.asked[utterance.last_asked] = _Asked(
             cut.start_sample,
@@ -265,6 +268,13 @@ class SpeakerStream:
             self._show(hypothesis, utterance, asked, agreed)
 
     def _finish(self, hypothesis: Hypothesis, utterance: _Utterance, asked: _Asked) -> None:
+        for number in hypothesis.absorbed:
+            if (joined := self._utterances.get(number)) is not None:
+                last = joined.asked[joined.last_asked]
+                asked = replace(
+                    last, start_sample=asked.start_sample, speech_start=asked.speech_start
+                )
+                utterance.speech_end_at = joined.speech_end_at
         if hypothesis.lost is None:
             text = self._without_overlap(hypothesis.text, utterance)
         else:
@@ -273,16 +283,17 @@ class SpeakerStream:
         if text or utterance.shown:
             self._show(hypothesis, utterance, asked, utterance.agreement.finish(text))
         self._said = text or self._said
-        end = max([asked.end_sample, *(self._absorb(n) for n in hypothesis.absorbed)])
+        for number in hypothesis.absorbed:
+            self._absorb(number)
         if hypothesis.lost is not None:
-            self._publish(Gap(self.stream, asked.start_sample, end, hypothesis.lost))
+            self._publish(Gap(self.stream, asked.start_sample, asked.end_sample, hypothesis.lost))
         self._close_utterance(hypothesis.utterance)
 
-    def _absorb(self, number: int) -> int:
+    def _absorb(self, number: int) -> None:
         """An utterance whose words stand in another's final shows none of its own."""
         utterance = self._utterances.get(number)
         if utterance is None:
-            return 0
+            return
         if utterance.shown:
             asked = utterance.asked[utterance.last_asked]
             empty = Hypothesis(
@@ -290,7 +301,6 @@ class SpeakerStream:
             )
             self._show(empty, utterance, asked, utterance.agreement.finish(""))
         self._close_utterance(number)
-        return utterance.end_sample
 
     def _without_overlap(self, text: str, utterance: _Utterance) -> str:
         return without_doubled_start(self._said, text) if utterance.overlaps else text

@@ -58,12 +58,13 @@ class Worker:
         os.chmod(path, 0o600)
         print(LISTENING, flush=True)  # noqa: T201 - tells the parent that it can connect
         try:
-            async with server:
-                loop = asyncio.get_running_loop()
-                await loop.run_in_executor(self._thread, self._engine.load)
-                self._set_status(EngineState.READY)
-                await self._transcribe_forever()
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._thread, self._engine.load)
+            self._set_status(EngineState.READY)
+            await self._transcribe_forever()
         finally:
+            # not `async with server`: from Python 3.12 on that waits for the others to leave
+            server.close()
             for writer in self._connections:
                 writer.close()
             self._thread.shutdown(wait=False, cancel_futures=True)
@@ -110,6 +111,10 @@ class Worker:
             while True:
                 self._receive(await protocol.read(reader), writer)
         except (EOFError, ConnectionError):
+            pass
+        except asyncio.CancelledError:
+            # The loop ends. asyncio.streams of Python 3.11 logs a handler that says so as an
+            # error, with paths of this host.
             pass
         except WorkerError:
             log.warning("a server sent a frame that does not parse")

@@ -12,6 +12,7 @@ import numpy as np
 
 from transcriber.errors import EngineError, EngineUnavailable
 from transcriber.types import SAMPLE_RATE, EngineInfo, Hypothesis, Window, Word
+from transcriber.vad import SILENCE_RMS, rms
 
 _FRAME_SAMPLES = SAMPLE_RATE // 100  # its frame rate is 100 a second
 _VARIANT = re.compile(r"\(\d+\)$")  # "and(2)": another pronunciation of "and"
@@ -47,13 +48,8 @@ class PocketsphinxEngine:
         self._decoder = None
 
     def _decode(self, window: Window) -> Hypothesis:
-        pcm = (np.clip(window.samples, -1.0, 1.0) * np.float32(32767)).astype(np.int16)
-        decoder = self._decoder
-        decoder.start_utt()
-        # the whole window at once: its cepstral mean is then the window's own
-        decoder.process_raw(pcm.tobytes(), no_search=False, full_utt=True)
-        decoder.end_utt()
-        words = self._words(window) if decoder.hyp() is not None else ()
+        # It hears words in digital silence, and does not recover from a window without audio.
+        words = self._hear(window) if rms(window.samples) >= SILENCE_RMS else ()
         return Hypothesis(
             window.stream,
             window.utterance,
@@ -64,6 +60,15 @@ class PocketsphinxEngine:
             words if window.is_final else (),
             window.absorbed,
         )
+
+    def _hear(self, window: Window) -> tuple[Word, ...]:
+        pcm = (np.clip(window.samples, -1.0, 1.0) * np.float32(32767)).astype(np.int16)
+        decoder = self._decoder
+        decoder.start_utt()
+        # the whole window at once: its cepstral mean is then the window's own
+        decoder.process_raw(pcm.tobytes(), no_search=False, full_utt=True)
+        decoder.end_utt()
+        return self._words(window) if decoder.hyp() is not None else ()
 
     def _words(self, window: Window) -> tuple[Word, ...]:
         return tuple(

@@ -1,0 +1,73 @@
+"""Builders for rooms: who joins, and what is said, without any audio."""
+
+import asyncio
+import json
+
+from server.lobby import Lobby
+from server.participant import Participant
+from server.room import Room
+from signaling.seat import JoinRequest
+from transcriber.types import SAMPLE_RATE, Caption, Gap, GapReason, Timing, Word
+
+Message = dict[str, object]
+
+
+async def join(
+    lobby: Lobby, name: str = "Ada", room: str = "standup", **fields: object
+) -> Participant:
+    return await lobby.join(JoinRequest(room, name, **fields))  # type: ignore[arg-type]
+
+
+def room_of(lobby: Lobby, name: str = "standup") -> Room:
+    return lobby.rooms[name]
+
+
+def caption(
+    participant: Participant,
+    text: str = "we meet in Paris",
+    *,
+    utterance: int = 1,
+    revision: int = 1,
+    tentative: str = "",
+    is_final: bool = True,
+    start_s: float = 1.0,
+    timing: Timing | None = None,
+) -> Caption:
+    start = int(start_s * SAMPLE_RATE)
+    words = (Word("we", start, start + 3200, 0.93),) if is_final else ()
+    return Caption(
+        participant.stream_id,
+        utterance,
+        revision,
+        text,
+        tentative,
+        is_final,
+        start,
+        start + 2 * SAMPLE_RATE,
+        participant.language,
+        words,
+        timing or Timing(0.64),
+    )
+
+
+def gap(participant: Participant, reason: GapReason = GapReason.NETWORK) -> Gap:
+    return Gap(participant.stream_id, 16_000, 40_000, reason)
+
+
+async def received(participant: Participant) -> list[Message]:
+    """What waits for the participant's socket, taken."""
+    outbox = participant.outbox
+    assert outbox is not None
+    return [json.loads(await anext(outbox)) for _ in range(len(outbox))]
+
+
+def types(messages: list[Message]) -> list[object]:
+    return [message["type"] for message in messages]
+
+
+async def end_room(lobby: Lobby, name: str = "standup") -> None:
+    """End a room as the sweep does, and wait until the store knows."""
+    lobby.rooms.pop(name).end()
+    async with asyncio.timeout(5):
+        while not await lobby.house.store.ended_rooms():  # noqa: ASYNC110
+            await asyncio.sleep(0.05)

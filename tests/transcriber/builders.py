@@ -1,0 +1,62 @@
+"""Windows and hypotheses for tests, said in words of the field."""
+
+import numpy as np
+
+from transcriber.types import (
+    SAMPLE_RATE,
+    GapReason,
+    Hypothesis,
+    Samples,
+    StreamId,
+    Window,
+    Word,
+)
+
+
+def window(
+    stream: str = "ada",
+    *,
+    utterance: int = 1,
+    revision: int = 1,
+    final: bool = False,
+    start_s: float = 0.0,
+    seconds: float = 1.0,
+    samples: Samples | None = None,
+    language: str = "en",
+    prompt: str = "",
+    absorbed: tuple[int, ...] = (),
+) -> Window:
+    if samples is None:
+        samples = np.zeros(round(seconds * SAMPLE_RATE), np.float32)
+    return Window(
+        StreamId(stream),
+        utterance,
+        revision,
+        round(start_s * SAMPLE_RATE),
+        samples,
+        final,
+        language,
+        prompt,
+        absorbed,
+    )
+
+
+def hypothesis(
+    of: Window,
+    text: str,
+    *,
+    words: tuple[Word, ...] = (),
+    absorbed: tuple[int, ...] | None = None,
+    lost: GapReason | None = None,
+) -> Hypothesis:
+    return Hypothesis(
+        of.stream,
+        of.utterance,
+        of.revision,
+        of.is_final,
+        text,
+        of.language,
+        words,
+        of.absorbed if absorbed is None else absorbed,
+        lost,
+    )
