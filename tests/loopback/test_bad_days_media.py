@@ -145,13 +145,14 @@ async def test_a_new_connection_replaces_the_old_and_positions_go_on(server: Run
         await words(ben)
         old, old_peer = ada.connection, the_peer(server)
         assert old is not None
-        await ada.speak(voice())
+        await ada.speak(Voice(np.concatenate([silence(1.0, 48_000), tone(60, 48_000)])))
         final = await ben.wait_for_final("p1")
         since = ben.seen.index(final)
         following = await ben.wait_for(
             lambda m: bool(m["type"] == "caption" and m["segment"] == "p1-2"), since=since
         )
-        assert following["start"] >= final["end"]
+        # its second of silence stands after what was said before, and nothing of it is cut
+        assert following["start"] >= final["end"] + 0.8
         await until(lambda: old_peer not in server.lobby.rooms["standup"].peers)
         assert old_peer.state == "closed"
         assert the_peer(server) is not old_peer
@@ -222,6 +223,7 @@ async def test_what_a_client_says_on_the_data_channel_is_not_minded(server: Runn
 # The way of the audio
 
 
+@pytest.mark.slow
 async def test_a_track_that_stops_and_starts_ends_an_utterance_and_begins_another(
     server: Running,
 ) -> None:
@@ -263,6 +265,7 @@ async def test_a_timestamp_that_jumps_moves_nothing(server: Running, jump: int) 
         assert not [m for m in ada.seen if m["type"] == "gap" and m["end"] - m["start"] > 1.0]
 
 
+@pytest.mark.slow
 async def test_with_a_third_lost_and_some_late_the_words_stand_where_they_were_said(
     server: Running,
 ) -> None:

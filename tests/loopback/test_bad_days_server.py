@@ -104,6 +104,7 @@ async def test_a_data_channel_that_is_never_read_is_let_go_and_the_others_read_o
 # A speaker whose pipeline raises
 
 
+@pytest.mark.slow
 async def test_a_speaker_whose_pipeline_raises_is_told_and_can_go_on(
     server: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -152,6 +153,7 @@ def kill_engine(server: Running) -> int:
     return pid
 
 
+@pytest.mark.slow
 async def test_an_engine_that_is_killed_is_back_within_5_s_and_no_final_is_lost(
     server: Running,
 ) -> None:
@@ -160,7 +162,7 @@ async def test_an_engine_that_is_killed_is_back_within_5_s_and_no_final_is_lost(
         joined(server.url, "standup", "Ben") as ben,
         joined(server.url, "elsewhere", "Eve") as eve,
     ):
-        await ada.speak(voice(1.0, 2.5, 1.0))
+        await ada.speak(voice(0.6, 1.6, 0.6))
         await ben.wait_for(is_final("p1-1"))
         await ben.wait_for(lambda m: bool(m["type"] == "caption" and m["segment"] == "p1-2"))
         pid = kill_engine(server)
@@ -177,7 +179,7 @@ async def test_an_engine_that_is_killed_is_back_within_5_s_and_no_final_is_lost(
             await page.wait_for(is_final("p1-3"))
             finals = [m for m in page.seen if m["type"] == "caption" and m["final"]]
             assert [m["segment"] for m in finals] == ["p1-1", "p1-2", "p1-3"]
-            assert len(finals[1]["stable"].split()) >= 4
+            assert len(finals[1]["stable"].split()) >= 2
             assert not any(m["type"] == "gap" for m in page.seen)
             numbers = [m["seq"] for m in page.seen if m["type"] == "caption"]
             assert len(numbers) == len(set(numbers))

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import aiohttp
 import numpy as np
+import pytest
 
 from server.app import Running
 from tests.clients import Client, Message, Voice, connected, is_final, joined, until
@@ -131,9 +132,10 @@ async def test_muting_stops_captions_and_unmuting_brings_them_back(server: Runni
         assert again["start"] > final["end"] + 1.0
 
 
+@pytest.mark.slow
 async def test_a_language_holds_from_the_next_utterance_on(server: Running) -> None:
     async with joined(server.url, "standup", "Ada", language="de") as ada:
-        await ada.speak(Voice(speech(1.2, 1.2)))
+        await ada.speak(Voice(speech(0.8, 0.8)))
         await ada.wait_for(lambda m: bool(m["type"] == "caption"))
         await ada.send(type="language", language="fr")
         for segment, language in (("p1-1", "de"), ("p1-2", "fr")):
@@ -141,12 +143,13 @@ async def test_a_language_holds_from_the_next_utterance_on(server: Running) -> N
             assert final["language"] == language
 
 
+@pytest.mark.slow
 async def test_who_loses_the_socket_comes_back_and_misses_nothing(server: Running) -> None:
     async with (
         joined(server.url, "standup", "Ada") as ada,
         joined(server.url, "standup", "Ben") as ben,
     ):
-        await ada.speak(Voice(speech(1.0, 1.0, 1.0)))
+        await ada.speak(Voice(speech(0.8, 0.8, 0.8)))
         first = await ben.wait_for_final(ada.participant)
         (peer,) = server.lobby.rooms["standup"].peers
         await ada.socket.close()
@@ -164,13 +167,14 @@ async def test_who_loses_the_socket_comes_back_and_misses_nothing(server: Runnin
         assert server.lobby.rooms["standup"].peers == [peer]
 
 
+@pytest.mark.slow
 async def test_the_transcript_says_what_was_read(server: Running) -> None:
     async with (
         joined(server.url, "standup", "Ada") as ada,
         aiohttp.ClientSession() as browser,
         browser.get(f"{server.url}/api/v1/rooms/standup/captions") as stream,
     ):
-        await ada.speak(Voice(speech(1.2, 1.2)))
+        await ada.speak(Voice(speech(0.8, 0.8)))
         for segment in ("p1-1", "p1-2"):
             await ada.wait_for(is_final(segment))
         read = [caption["stable"] for caption in ada.finals]

@@ -94,9 +94,8 @@ def voice(seconds: float = 60.0) -> Voice:
     return Voice(np.concatenate([silence(0.3, 48_000), tone(seconds, 48_000)]))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
 async def test_told_to_stop_in_the_middle_of_a_sentence_it_still_sends_its_final(
-    tmp_path: Path, number: int
+    tmp_path: Path,
 ) -> None:
     async with served(tmp_path) as server:
         (worker,) = server.children()
@@ -106,7 +105,7 @@ async def test_told_to_stop_in_the_middle_of_a_sentence_it_still_sends_its_final
         ):
             await ada.speak(voice())
             said = await ben.wait_for(lambda m: bool(m["type"] == "caption" and m["stable"]))
-            stopping = asyncio.create_task(server.stop(number))
+            stopping = asyncio.create_task(server.stop())
             for reader in (ada, ben):
                 final = await reader.wait_for_final("p1")
                 assert final["stable"].startswith(said["stable"])
@@ -139,11 +138,12 @@ async def test_told_to_stop_in_the_middle_of_a_sentence_it_still_sends_its_final
         assert await server.stop() == 0
 
 
-async def test_with_nobody_there_it_stops_at_once_and_cleanly(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+async def test_with_nobody_there_it_stops_at_once_and_cleanly(tmp_path: Path, number: int) -> None:
     async with served(tmp_path) as server:
         (worker,) = server.children()
         began = asyncio.get_running_loop().time()
-        assert await server.stop() == 0
+        assert await server.stop(number) == 0
         assert asyncio.get_running_loop().time() - began < 5
         assert not is_alive(worker)
 

@@ -76,6 +76,15 @@ async def test_a_room_does_not_end_under_the_one_who_opens_it(lobby: Lobby) -> N
     assert room_of(lobby).participants == {"p1": ada}
 
 
+async def test_a_room_that_ends_is_not_entered(lobby: Lobby) -> None:
+    await join(lobby)
+    ending = room_of(lobby)
+    ending.end()
+    ben = await join(lobby, "Ben")
+    assert room_of(lobby) is not ending
+    assert room_of(lobby).participants == {"p1": ben}
+
+
 async def test_the_sweep_runs_by_itself(lobby: Lobby, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("server.room.RESUME_WITHIN_S", 0.0)
     ada, ben = await join(lobby), await join(lobby, "Ben")

@@ -34,6 +34,7 @@ class LevelVad:
 
     def __init__(self) -> None:
         self._rest = np.empty(0, np.float32)
+        self.resets = 0
 
     def push(self, samples: Samples) -> list[float]:
         heard = np.concatenate([self._rest, samples])
@@ -43,6 +44,7 @@ class LevelVad:
 
     def reset(self) -> None:
         self._rest = np.empty(0, np.float32)
+        self.resets += 1
 
 
 class HandEngine:
@@ -106,13 +108,14 @@ class Scene:
 
     def __init__(self, utterances_before: int = 0, at: int = 0) -> None:
         self.engine = HandEngine()
+        self.vad = LevelVad()
         self.now = 100.0
         self.at = at
         self.said: list[Caption | Gap] = []
         self.stream = SpeakerStream(
             ADA,
             self.engine,
-            LevelVad(),
+            self.vad,
             "en",
             self.publish,
             lambda: self.now,
@@ -298,6 +301,13 @@ def test_the_last_finals_words_are_the_prompt_of_the_next_window() -> None:
     assert len(scene.final.prompt) == 200
 
 
+def test_a_final_without_text_leaves_the_prompt_as_it_was() -> None:
+    scene = Scene().speak(0.5).pause()
+    scene.answer(scene.final, "please open").speak(0.5).pause()
+    scene.answer(scene.final, "").speak(0.5).pause()
+    assert scene.final.prompt == "please open"
+
+
 def test_a_language_that_is_switched_holds_from_the_next_utterance_on() -> None:
     scene = Scene().speak(0.6)
     scene.stream.set_language("de")
@@ -473,6 +483,12 @@ def test_a_final_says_how_long_after_the_speech_it_came() -> None:
     assert timing.first_text_s == pytest.approx(1.9, abs=2 * FRAME_S)
 
 
+def test_an_interim_that_comes_after_the_speech_does_not_say_how_late_a_final_is() -> None:
+    scene = Scene().speak(0.6).pause()
+    scene.answer(scene.interim, "please")
+    assert scene.captions[-1].timing.final_s is None
+
+
 def test_words_that_a_final_restates_are_counted_as_taken_back() -> None:
     scene = Scene().speak(0.6)
     scene.answer(scene.interim, "peas open").pause()
@@ -522,6 +538,7 @@ def test_a_short_hole_within_speech_is_bridged_with_silence() -> None:
     scene = Scene().speak(1.0)
     scene.answer(scene.interim, "please").lose(0.3).speak(0.5).pause()
     assert_gap(scene, 1.0, 1.3, GapReason.NETWORK)
+    assert scene.vad.resets == 0
     (final,) = scene.engine.finals
     assert final.start_sample == 0
     assert final.end_sample == pytest.approx(2.1 * SAMPLE_RATE, abs=FRAME_SAMPLES)
@@ -543,6 +560,7 @@ def test_after_a_long_hole_the_next_utterance_begins_where_the_audio_goes_on() -
     assert (first.utterance, second.utterance) == (1, 2)
     assert first.end_sample == SAMPLE_RATE
     assert second.start_sample >= 6 * SAMPLE_RATE
+    assert scene.vad.resets == 1
     assert second.end_sample == pytest.approx(7.3 * SAMPLE_RATE, abs=FRAME_SAMPLES)
 
 

@@ -299,7 +299,19 @@ async def test_a_final_that_two_workers_died_with_is_answered_as_lost() -> None:
         assert server.texts()[2] == TWO_WORDS
 
 
-async def test_a_worker_that_hangs_is_replaced() -> None:
+async def test_a_worker_that_was_ready_and_dies_has_not_failed_to_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(process_module, "_FAILED_AFTER", 2)
+    async with serving() as server:
+        for _ in range(3):
+            os.kill(await server.ready(), signal.SIGKILL)
+            await server.until(lambda: not server.engine.ready.is_set())
+        assert EngineState.FAILED not in server.states
+
+
+async def test_a_worker_that_hangs_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process_module, "_STOP_TIMEOUT_S", 60.0)  # killed, not waited for
     async with serving(hung_after_s=0.4) as server:
         pid = await server.ready()
         os.kill(pid, signal.SIGSTOP)
@@ -410,10 +422,6 @@ async def test_a_worker_that_listens_nowhere_is_given_up(
 # Its end
 
 
-def folders() -> set[str]:
-    return {name for name in os.listdir(tempfile.gettempdir()) if name.startswith("roomscribe-")}
-
-
 @types.coroutine
 def cancelled_at(
     step: int, runs: Coroutine[Any, Any, None], stepped: Callable[[], None]
@@ -440,8 +448,17 @@ def cancelled_at(
             error = thrown
 
 
-async def test_cancelled_at_any_wait_it_leaves_no_process_and_no_folder() -> None:
-    before, step, reached_ready = folders(), 0, False
+async def test_cancelled_at_any_wait_it_leaves_no_process_and_no_folder(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # of its own: other tests may run beside it, and a socket's path has at most 107 bytes
+    with tempfile.TemporaryDirectory() as folder:
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        await cancel_at_each_wait(Path(folder))
+
+
+async def cancel_at_each_wait(folder: Path) -> None:
+    step, reached_ready = 0, False
     while not reached_ready:
         step += 1
         server = Server()
@@ -462,7 +479,7 @@ async def test_cancelled_at_any_wait_it_leaves_no_process_and_no_folder() -> Non
         await asyncio.wait({task, ready}, timeout=15)
         assert task.cancelled()
         assert not any(map(is_running, pids))
-        assert folders() <= before
+        assert os.listdir(folder) == []
         reached_ready = EngineState.READY in server.states
     assert step > 3
 

@@ -111,6 +111,9 @@ async def test_a_server_that_sends_garbage_ends_its_own_connection_only(garbage:
         await vandal.ended()
         server.send(two_words())
         assert (await server.hypothesis()).text == TWO_WORDS
+        worker.process.kill()
+        (line,) = await worker.logged()
+        assert line["message"] == "a server sent a frame that does not parse"
 
 
 async def test_a_server_that_is_torn_away_leaves_the_others() -> None:
@@ -172,6 +175,17 @@ async def test_an_engine_that_does_not_exist_ends_the_worker_with_its_reason() -
         (line,) = await worker.logged()
         assert line["reason"] == "there is no engine named 'whispering'"
         assert (line["level"], line["component"]) == ("error", "worker")
+
+
+async def test_an_engine_whose_model_cannot_be_loaded_ends_the_worker_with_its_reason(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "pocketsphinx.py").write_text("def Decoder(**_): raise RuntimeError('no model')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    async with serving("pocketsphinx") as worker:
+        assert await worker.exit_code() == EXIT_ENGINE
+        (line,) = await worker.logged()
+        assert line["reason"] == "pocketsphinx could not load its model"
 
 
 async def test_the_choice_of_an_engine_is_logged_with_its_reason() -> None:
