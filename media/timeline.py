@@ -32,6 +32,9 @@ _FILL_S = 0.06
 # How far a timestamp's step may be ahead of the time that passed and still be believed:
 # a network that stalls delivers late, not early.
 _TRUST_S = 1.0
+# A step back within this is an overlap (a sender's own concealment); beyond it the sender has
+# restarted its clock, and cutting would throw real audio away.
+_OVERLAP_S = 0.1
 
 
 class Timeline:
@@ -45,6 +48,7 @@ class Timeline:
         self._clock_rate = clock_rate
         self._fill = int(_FILL_S * clock_rate)
         self._trust = int(_TRUST_S * clock_rate)
+        self._overlap = int(_OVERLAP_S * clock_rate)
         self._position = position
         self._arrived = at
         self._expected: int | None = None
@@ -87,7 +91,7 @@ class Timeline:
         if self._expected is None:
             return passed
         step = _signed32(timestamp - self._expected)
-        if -self._trust <= step <= passed + self._trust:
+        if -self._overlap <= step <= passed + self._trust:
             return step
         return passed
 

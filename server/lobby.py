@@ -13,7 +13,7 @@ from server.house import House
 from server.participant import Participant
 from server.room import Room
 from signaling.errors import Refused
-from signaling.messages import Bye, EngineMessage, Load, check_language
+from signaling.messages import EngineMessage, Load, check_language
 from signaling.seat import JoinRequest
 from transcriber.types import BatchReport, EngineState, EngineStatus
 
@@ -111,8 +111,7 @@ class Lobby:
         except TimeoutError:
             log.warning("not every final was flushed before shutdown")
         for room in rooms:
-            room.tell_all(Bye(reason="shutdown"))
-            room.end()
+            room.end("shutdown")
         self._closed.set()
 
     def _open(self, name: str) -> Room:

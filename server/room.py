@@ -84,6 +84,7 @@ class Room:
         self._tasks: asyncio.TaskGroup | None = None
         self._speakers: dict[Speaker, asyncio.Task[None]] = {}
         self._ended = asyncio.Event()
+        self._end_reason = "ended"
         house.store.room_started(
             RoomRecord(self.id, name, self.started_at, house.settings.transcriber.language)
         )
@@ -94,13 +95,15 @@ class Room:
             self._tasks = tasks
             await self._ended.wait()
             for participant in list(self.participants.values()):
-                self.leave(participant, "ended")
+                self.leave(participant, self._end_reason)
         for outbox in self._sse:
-            outbox.end("ended")
+            outbox.end(self._end_reason)
         self.house.store.room_ended(self.id, time.time())
         log.info("room ended", extra={"room": self.name})
 
-    def end(self) -> None:
+    def end(self, reason: str = "ended") -> None:
+        """Send everyone away once their last words are out."""
+        self._end_reason = reason
         self._ended.set()
 
     @property

@@ -167,6 +167,11 @@ class Speaker:
         """The next peer of this person gets a new stream; utterances are counted on."""
         stream = self.participant.stream
         if stream is not None:
+            try:
+                stream.give_up()
+            except Exception:
+                # what failed the speaker may fail this too; the person is told below
+                log.warning("a failed speaker's last words stay as they were")
             stream.close()
             self.participant.stream = self._new_stream(stream.utterances)
         self._note_speaking()

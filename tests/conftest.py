@@ -13,6 +13,15 @@ from server.app import Running, running
 from server.config import MediaSettings, ServerSettings, Settings, TranscriberSettings
 
 _SETTLE_S = 3.0
+# Whole rooms in real time, and processes that start and end: not for `make check`.
+_SLOW = ("loopback", "browser", "transcriber/test_process.py", "transcriber/test_worker.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.relative_to(here).as_posix().startswith(_SLOW):
+            item.add_marker(pytest.mark.slow)
 
 
 def _children() -> set[str]:

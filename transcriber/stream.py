@@ -151,6 +151,22 @@ class SpeakerStream:
         self.pause()
         await self._idle.wait()
 
+    def give_up(self) -> None:
+        """Show what was agreed on of unfinished utterances, and a gap. Only `close` follows."""
+        self.pause()
+        for number, utterance in list(self._utterances.items()):
+            revision = utterance.last_asked
+            lost = Hypothesis(
+                self.stream,
+                number,
+                revision,
+                True,
+                "",
+                utterance.language,
+                lost=GapReason.ENGINE,
+            )
+            self._finish(lost, utterance, utterance.asked[revision])
+
     def close(self) -> None:
         """Give up what is pending. The stream is not used afterwards."""
         self._engine.detach(self.stream)

@@ -617,6 +617,16 @@ def test_a_lost_final_takes_back_what_was_only_tentative() -> None:
     assert_captions(scene, Shown(1, "peas", is_final=False), Shown(1, "", is_final=True))
 
 
+def test_a_stream_that_is_given_up_leaves_no_caption_unfinished_and_says_what_is_missing() -> None:
+    scene = Scene().speak(0.6)
+    scene.answer(scene.interim, "please open").speak(0.6)
+    scene.answer(scene.interim, "please open the")
+    scene.stream.give_up()
+    assert scene.captions[-1].is_final
+    assert (scene.captions[-1].stable, scene.captions[-1].tentative) == ("please open", "")
+    assert_gap(scene, 0.0, 1.2, GapReason.ENGINE)
+
+
 def test_utterances_whose_words_stand_in_anothers_final_show_none_of_their_own() -> None:
     scene = Scene()
     scene.engine.is_ready = False
