@@ -21,6 +21,7 @@ class Feed(Generic[T]):
         self._bound = bound
         self._items: deque[T] = deque()
         self._ended = False
+        self._is_roused = False
         self._waiter: asyncio.Future[None] | None = None
         self.dropped = 0
 
@@ -47,16 +48,25 @@ class Feed(Generic[T]):
         self._wake()
         return dropped
 
+    def rouse(self) -> None:
+        """Let `get` return None once it is drained: there is something else to look at."""
+        self._is_roused = True
+        self._wake()
+
     def end(self) -> None:
         """No more will come; what is there can still be taken."""
         self._ended = True
         self._wake()
 
-    async def get(self) -> T:
-        """Take the oldest item. Raises `FeedEnded` at the end. Safe to cancel."""
+    async def get(self) -> T | None:
+        """Take the oldest item; None after `rouse`. Raises `FeedEnded` at the end. Safe to
+        cancel."""
         while not self._items:
             if self._ended:
                 raise FeedEnded
+            if self._is_roused:
+                self._is_roused = False
+                return None
             self._waiter = asyncio.get_running_loop().create_future()
             try:
                 await self._waiter
@@ -69,9 +79,11 @@ class Feed(Generic[T]):
 
     async def __anext__(self) -> T:
         try:
-            return await self.get()
+            while (item := await self.get()) is None:
+                pass
         except FeedEnded:
             raise StopAsyncIteration from None
+        return item
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

@@ -22,6 +22,7 @@ from aiortc.mediastreams import MediaStreamTrack
 from aiortc.sdp import SessionDescription, candidate_from_sdp
 
 from media import private
+from media.answer import Asked, ask
 from media.errors import BadOffer, RemoteMediaError
 from media.feed import Feed
 from media.pcm import PcmChunk
@@ -34,6 +35,7 @@ TENTATIVE_CEILING_BYTES = 64 * 1024
 FINAL_CEILING_BYTES = 512 * 1024
 
 _ANSWER_TIMEOUT_S = 10.0
+_ASKED = Asked()
 _CLOSE_TIMEOUT_S = 5.0
 _MAX_MEDIA_SECTIONS = 8
 
@@ -71,13 +73,17 @@ class Peer:
         self,
         ice_servers: Sequence[IceServer] = (),
         origin: Origin | None = None,
+        asked: Asked = _ASKED,
     ) -> None:
         self.feed: Feed[PcmChunk] = Feed(FEED_CHUNKS)
         self.events: Feed[PeerEvent] = Feed(100)
         self.unread_messages = 0
         self.skipped = 0
         self._origin = origin
+        self._asked = asked
+        self._received_at = 0.0
         self._track: Track | None = None
+        self._tap: private.Tap | None = None
         self._channel: RTCDataChannel | None = None
         self._expiry: asyncio.TimerHandle | None = None
         self._closing: asyncio.Task[None] | None = None
@@ -133,8 +139,10 @@ class Peer:
             # The offer is the peer's text, and aiortc's parser raises whatever its code runs
             # into: ValueError, KeyError, IndexError, AttributeError, InvalidStateError.
             raise BadOffer("bad_sdp", "the offer is not usable SDP") from error
+        if self._tap is not None:
+            self._tap.install()
         self._identity, self._layout = _identity(sdp), layout
-        return str(self._connection.localDescription.sdp)
+        return ask(self._connection.localDescription.sdp, self._asked)
 
     async def add_candidate(self, candidate: str, sdp_mid: str | None) -> None:
         """Add a trickled candidate; an empty one ends them. Raises `RemoteMediaError`."""
@@ -175,6 +183,8 @@ class Peer:
 
     async def _close(self) -> None:
         self._end_track()
+        if self._tap is not None:
+            self._tap.remove()
         self.events.end()
         try:
             async with asyncio.timeout(_CLOSE_TIMEOUT_S):
@@ -183,6 +193,12 @@ class Peer:
             # in time, or in whatever aiortc ran into: who closes a peer goes on
             log.warning("a peer did not close cleanly", exc_info=True)
         self._connection.remove_all_listeners()
+
+    def pause(self, now: float, after_s: float) -> None:
+        """If nothing came for so long, hand on what is held and rouse the reader of `feed`."""
+        if self._track is not None and now - self._received_at >= after_s:
+            self._track.pause(now)
+            self.feed.rouse()
 
     def end_audio(self) -> None:
         """Hand on what is held and end the feed; captions still go out."""
@@ -207,20 +223,19 @@ class Peer:
     def _on_track(self, track: MediaStreamTrack) -> None:
         if track.kind != "audio" or self._track is not None:
             return
-        receiver = next(
-            t.receiver for t in self._connection.getTransceivers() if t.receiver.track is track
+        transceiver = next(
+            t for t in self._connection.getTransceivers() if t.receiver.track is track
         )
-        self._track = Track(
-            self.feed, lambda kind: private.codec_name(receiver, kind), self._origin
-        )
-        private.tap_packets(receiver, self._receive)
+        self._tap = tap = private.Tap(transceiver, self._receive)
+        self._track = Track(self.feed, tap.codec_name, self._origin)
 
     def _receive(self, packet: RtpPacket) -> None:
         if self._track is None or self.feed.is_ended:
             return
-        self._track.receive(packet, time.monotonic())
-        if self._expiry is None:
-            self._arm(self._track.next_deadline())
+        self._received_at = now = time.monotonic()
+        self._track.receive(packet, now)
+        if self._expiry is None and (deadline := self._track.next_deadline()) is not None:
+            self._arm(deadline)
 
     def _arm(self, deadline: float | None) -> None:
         self._expiry = None

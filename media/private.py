@@ -1,55 +1,162 @@
 """All that touches private parts of aiortc and aioice; `tests/media/test_private.py` holds
 these names to the versions that `pyproject.toml` admits.
 
-- aiortc's jitter buffer stalls for 320 ms on one lost packet (16 packets, prefetch 4) and
-  its decoder needs a thread. Ours takes its place and hands every packet to a `Track`, so
-  that the thread has nothing to do; statistics, RTCP reports and BYE stay aiortc's.
+- aiortc reads packets through two queues and a task, stalls for 320 ms on one lost packet and
+  decodes in a thread per receiver. A `Tap` takes RTP where the socket hands it over; STUN, DTLS
+  and RTCP go on to aiortc, whose receiver still keeps the statistics and sends the reports.
+- aiortc makes a certificate for every connection; one for the process will do.
 - aioice leaves loopback out of its host addresses and has no setting for them.
 - aioice ends a peer without consent after 6 checks, up to 39 s; five keep it below 35.
 """
 
+import asyncio
+import functools
+import struct
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import aioice.ice
+import aiortc.rtcpeerconnection
 import ifaddr
-from aiortc import RTCRtpReceiver
-from aiortc.rtp import RtpPacket as AiortcPacket
+import pylibsrtp
+from aiortc import RTCCertificate, RTCRtpReceiver, RTCRtpTransceiver
+from aiortc.rtcrtpparameters import RTCRtpReceiveParameters
+from aiortc.rtcrtpreceiver import StreamStatistics
 
 from media.track import RtpPacket
 
 CONSENT_FAILURES = 5
+AUDIO_LEVEL = "urn:ietf:params:rtp-hdrext:ssrc-audio-level"
+
+_SSRC = struct.Struct("!HII")
+_EXTENSION = struct.Struct("!HH")
+_ONE_BYTE_HEADERS = 0xBEDE  # RFC 8285
 
 
-class _PacketTap:
-    """Stands where aiortc's `JitterBuffer` stood: has its `add`."""
+class _Receiver(RTCRtpReceiver):
+    """aiortc's, without its decoder thread. An instance becomes one by `__class__`."""
 
-    def __init__(self, receive: Callable[[RtpPacket], None]) -> None:
+    async def receive(self, parameters: RTCRtpReceiveParameters) -> None:
+        mine = vars(self)
+        if mine["_RTCRtpReceiver__started"]:
+            return
+        for codec in parameters.codecs:
+            mine["_RTCRtpReceiver__codecs"][codec.payloadType] = codec
+        self.transport._register_rtp_receiver(self, parameters)
+        mine["_RTCRtpReceiver__rtcp_task"] = asyncio.ensure_future(self._run_rtcp())
+        mine["_RTCRtpReceiver__started"] = True
+
+
+class Tap:
+    """Stands between the sockets of a connection and aiortc, and takes the RTP of one
+    receiver out of the stream."""
+
+    def __init__(
+        self, transceiver: RTCRtpTransceiver, receive: Callable[[RtpPacket], None]
+    ) -> None:
+        self.rejected = 0  # did not decrypt: forged, repeated, or not for us
+        receiver = transceiver.receiver
+        receiver.__class__ = _Receiver
+        self._receiver = vars(receiver)
+        self._transceiver = transceiver
         self._receive = receive
+        self._dtls = receiver.transport
+        self._level_id: int | None = None
 
-    def add(self, packet: AiortcPacket) -> tuple[bool, None]:
-        self._receive(
-            RtpPacket(
-                packet.ssrc,
-                packet.payload_type,
-                packet.sequence_number,
-                packet.timestamp,
-                packet.payload,
-            )
-        )
-        return False, None  # no picture loss to report, no frame for the decoder thread
+    def install(self) -> None:
+        """Tap the connection's sockets, which are there once the answer is made. Again after
+        each further answer."""
+        self._dtls = self._transceiver.receiver.transport
+        for extension in self._transceiver._headerExtensions:
+            if extension.uri == AUDIO_LEVEL:
+                self._level_id = extension.id
+        for protocol in self._dtls.transport._connection._protocols:
+            if "datagram_received" not in vars(protocol):
+                original = protocol.datagram_received
+                tapped = functools.partial(self._datagram, original)
+                setattr(protocol, "datagram_received", tapped)  # noqa: B010
+
+    def remove(self) -> None:
+        """Leave the sockets to aiortc again."""
+        for protocol in self._dtls.transport._connection._protocols:
+            vars(protocol).pop("datagram_received", None)
+
+    def codec_name(self, payload_type: int) -> str | None:
+        """The negotiated codec of a payload type, once the receiver has started."""
+        codec = self._receiver["_RTCRtpReceiver__codecs"].get(payload_type)
+        return None if codec is None else str(codec.name)
+
+    def _datagram(self, original: Callable[[bytes, Any], None], data: bytes, address: Any) -> None:
+        # RFC 7983: SRTP begins with 128 to 191. RFC 5761: RTCP has 64 to 95 as payload type.
+        if (
+            len(data) < 12
+            or not 128 <= data[0] <= 191
+            or 64 <= data[1] & 127 <= 95
+            or (session := self._dtls._rx_srtp) is None
+        ):
+            original(data, address)
+            return
+        try:
+            packet = self._parse(session.unprotect(data))
+        except (pylibsrtp.Error, ValueError):
+            self.rejected += 1
+            return
+        self._count(packet)
+        self._receive(packet)
+
+    def _parse(self, data: bytes) -> RtpPacket:
+        """Raises `ValueError` for what is shorter than it says."""
+        sequence, timestamp, ssrc = _SSRC.unpack_from(data, 2)
+        start, end, level = 12 + 4 * (data[0] & 15), len(data), None
+        if data[0] & 0x10:
+            if start + 4 > end:
+                raise ValueError("no room for the extension")
+            profile, words = _EXTENSION.unpack_from(data, start)
+            start += 4
+            if profile == _ONE_BYTE_HEADERS and self._level_id is not None:
+                level = _level(data, start, min(end, start + 4 * words), self._level_id)
+            start += 4 * words
+        if data[0] & 0x20:
+            end -= data[-1]
+        if start > end:
+            raise ValueError("no room for the payload")
+        return RtpPacket(ssrc, data[1] & 127, sequence, timestamp, data[start:end], level)
+
+    def _count(self, packet: RtpPacket) -> None:
+        """What the receiver reports to the sender."""
+        streams = self._receiver["_RTCRtpReceiver__remote_streams"]
+        statistics = streams.get(packet.ssrc)
+        if statistics is None:
+            codec = self._receiver["_RTCRtpReceiver__codecs"].get(packet.payload_type)
+            if codec is None:
+                return
+            streams[packet.ssrc] = statistics = StreamStatistics(codec.clockRate)
+        statistics.add(packet)
 
 
-def tap_packets(receiver: RTCRtpReceiver, receive: Callable[[RtpPacket], None]) -> None:
-    """Send every decrypted packet of `receiver` to `receive` instead of its decoder."""
-    if not hasattr(receiver, "_RTCRtpReceiver__jitter_buffer"):
-        raise RuntimeError("this aiortc keeps its jitter buffer elsewhere")
-    receiver._RTCRtpReceiver__jitter_buffer = _PacketTap(receive)
+def _level(data: bytes, at: int, end: int, wanted: int) -> int | None:
+    """RFC 6464: how far below overload, 127 for silence. None where it is not told."""
+    while at < end:
+        number, length = data[at] >> 4, (data[at] & 15) + 1
+        if data[at] == 0:
+            at += 1
+            continue
+        if number == wanted and at + 1 < end:
+            return data[at + 1] & 127
+        at += 1 + length
+    return None
 
 
-def codec_name(receiver: RTCRtpReceiver, payload_type: int) -> str | None:
-    """The negotiated codec of a payload type, once the receiver has started."""
-    codec = vars(receiver)["_RTCRtpReceiver__codecs"].get(payload_type)
-    return None if codec is None else str(codec.name)
+def share_certificate() -> None:
+    """Let every connection of this process use one certificate."""
+    certificate = RTCCertificate.generateCertificate()
+
+    class _Shared(RTCCertificate):
+        @classmethod
+        def generateCertificate(cls) -> RTCCertificate:  # type: ignore[override] # noqa: N802
+            return certificate
+
+    setattr(aiortc.rtcpeerconnection, "RTCCertificate", _Shared)  # noqa: B010
 
 
 def gather_on(addresses: Sequence[str], *, loopback: bool) -> None:

@@ -80,7 +80,8 @@ class Timeline:
             return Placement(start, skip=skip)
         start = self._position + step
         self._position = start + length
-        if step <= self._fill:
+        # One packet's length can be had from the next; what is before that is made up.
+        if step <= self._fill or (lost and step <= self._fill + length):
             return Placement(start, fill=step)
         return Placement(start, jump=Jump.NETWORK if lost else Jump.SILENCE)
 

@@ -1,48 +1,52 @@
 """One incoming audio track: RTP packets in, 100 ms chunks of 16 kHz mono into a feed.
 
-The straight way of a packet: `ReorderBuffer`, decoder, `Timeline`, `Downsampler`,
-`Chunker`, `Feed`. Everything runs in the caller's turn of the event loop; there is no
-thread and no task. `Ledger` accounts for every sample between the first and the last.
-Time comes in as `now`.
+The straight way of a packet: `ReorderBuffer`, `Timeline`, decoder, `Chunker`, `Feed`.
+Everything runs in the caller's turn of the event loop; there is no thread and no task.
+`Ledger` accounts for every sample between the first and the last. Time comes in as `now`.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 
-import av
 import numpy as np
 
 from media.feed import Feed
 from media.jitter import InOrder, ReorderBuffer
-from media.pcm import SAMPLE_RATE, Chunker, Downsampler, PcmChunk, Samples, downmix
+from media.opus import Decoder, FfmpegDecoder, make_opus_decoder, packet_samples
+from media.pcm import CHUNK_SAMPLES, SAMPLE_RATE, Chunker, PcmChunk, Samples
 from media.timeline import Jump, Placement, Timeline
 
 
 @dataclass(frozen=True, slots=True)
 class RtpPacket:
-    """What the path needs of a packet."""
+    """What the path needs of a packet; named as aiortc names them."""
 
     ssrc: int
     payload_type: int
-    sequence: int
+    sequence_number: int
     timestamp: int
     payload: bytes
+    level: int | None = None  # RFC 6464: dB below overload
 
 
 @dataclass(frozen=True, slots=True)
 class Codec:
-    decoder: str  # FFmpeg's name
     clock_rate: int  # of RTP timestamps
-    rate: int  # of the decoded audio
+    make_decoder: Callable[[], Decoder]
+    samples: Callable[[bytes], int]  # at 16 kHz, of a payload
 
 
 # G.722 counts at 8 kHz but carries 16: an old mistake that RFC 3551 4.5.2 keeps.
 CODECS = {
-    "opus": Codec("libopus", 48_000, 48_000),
-    "pcmu": Codec("pcm_mulaw", 8_000, 8_000),
-    "pcma": Codec("pcm_alaw", 8_000, 8_000),
-    "g722": Codec("g722", 8_000, 16_000),
+    "opus": Codec(48_000, make_opus_decoder, packet_samples),
+    "pcmu": Codec(8_000, lambda: FfmpegDecoder("pcm_mulaw", 8_000, 8_000), lambda p: 2 * len(p)),
+    "pcma": Codec(8_000, lambda: FfmpegDecoder("pcm_alaw", 8_000, 8_000), lambda p: 2 * len(p)),
+    "g722": Codec(8_000, lambda: FfmpegDecoder("g722", 8_000, 16_000), lambda p: 2 * len(p)),
 }
+
+# Quieter than speech can be on any microphone; its packets are not decoded.
+SILENT_LEVEL = 70
+_SILENCE = np.zeros(CHUNK_SAMPLES * 2, np.float32)
 
 
 @dataclass(slots=True)
@@ -90,20 +94,23 @@ class Track:
         feed: Feed[PcmChunk],
         codec_of: Callable[[int], str | None],
         origin: Origin | None = None,
+        silent_level: int = SILENT_LEVEL,
     ) -> None:
         self.feed = feed
         self.ledger = Ledger()
         self.undecodable = 0
+        self.restored = 0  # samples that a later packet brought after all
         self._codec_of = codec_of
         self._origin = origin
+        self._silent_level = silent_level
         self._reorder: ReorderBuffer[RtpPacket] = ReorderBuffer()
         self._ssrc: int | None = None
         self._payload_type: int | None = None
         self._is_missing = False  # something between the last frame placed and the next
+        self._is_skipping = False
         self._codec = CODECS["opus"]
-        self._decoder: av.AudioCodecContext | None = None
+        self._decoder: Decoder | None = None
         self._timeline: Timeline | None = None
-        self._downsampler: Downsampler | None = None
         self._chunker: Chunker | None = None
 
     @property
@@ -118,47 +125,108 @@ class Track:
         """Take a packet as it came from the network."""
         if packet.ssrc != self._ssrc:
             self._change_source(packet.ssrc, now)
-        self._decode_all(self._reorder.push(packet.sequence, packet, now), now)
+        self._take_all(self._reorder.push(packet.sequence_number, packet, now), now)
 
     def expire(self, now: float) -> float | None:
         """Go on without packets that did not come; return when to call again."""
-        self._decode_all(self._reorder.expire(now), now)
+        self._take_all(self._reorder.expire(now), now)
         return self._reorder.next_deadline()
 
     def next_deadline(self) -> float | None:
         return self._reorder.next_deadline()
 
+    def pause(self, now: float) -> None:
+        """Nothing came for a while: hand on what is held; more may come."""
+        self._take_all(self._reorder.flush(), now)
+        if self._chunker is not None:
+            self._emit(self._chunker.flush(now))
+
     def end(self, now: float) -> None:
         """Hand on what is held and end the feed."""
-        self._decode_all(self._reorder.flush(), now)
+        self._take_all(self._reorder.flush(), now)
         self._finish_piece(now)
         self.feed.end()
 
     def _change_source(self, ssrc: int, now: float) -> None:
         if self._ssrc is not None:
-            self._decode_all(self._reorder.flush(), now)
+            self._take_all(self._reorder.flush(), now)
             self._reorder.reset()
             if self._timeline is not None:
                 self._timeline.restart()
         self._ssrc = ssrc
 
-    def _decode_all(self, packets: list[InOrder[RtpPacket]], now: float) -> None:
+    def _take_all(self, packets: list[InOrder[RtpPacket]], now: float) -> None:
         for ready in packets:
             packet = ready.packet
-            self._is_missing |= ready.lost_before > 0
-            if packet.payload_type != self._payload_type and not self._change_codec(packet, now):
+            if ready.lost_before:
+                self._is_missing = True
+            if packet.payload_type != self._payload_type and not self._change_codec(packet):
                 self.undecodable += 1
                 continue
-            samples = self._decode(packet.payload)
-            if len(samples):
-                self._place(packet.timestamp, samples, now)
+            samples = self._codec.samples(packet.payload)
+            if samples:
+                self._take(packet, samples, now)
 
-    def _change_codec(self, packet: RtpPacket, now: float) -> bool:
+    def _take(self, packet: RtpPacket, samples: int, now: float) -> None:
+        """Place a packet of so many samples, fill the hole before it, and hand it on."""
+        assert self._timeline is not None
+        scale = self._codec.clock_rate
+        placement = self._timeline.place(
+            packet.timestamp, samples * scale // SAMPLE_RATE, lost=self._is_missing, now=now
+        )
+        self._is_missing = False
+        skip = placement.skip * SAMPLE_RATE // scale
+        if skip >= samples:
+            return
+        if self._chunker is None or placement.jump is not None:
+            self._start_piece(placement, now)
+        if placement.fill:
+            self._fill(packet, placement.fill * SAMPLE_RATE // scale, samples, now)
+        self._decode(packet, samples, skip, now)
+
+    def _fill(self, packet: RtpPacket, hole: int, samples: int, now: float) -> None:
+        """The packet brings a copy of the one before it; the rest is made up."""
+        assert self._decoder is not None
+        restored = min(hole, samples)
+        if hole > restored:
+            self._conceal(hole - restored, now)
+        pcm = self._decoder.restore(packet.payload, restored)
+        self.restored += len(pcm)
+        self._push(pcm, now, concealed=len(pcm))
+
+    def _conceal(self, samples: int, now: float) -> None:
+        assert self._decoder is not None
+        pcm = self._decoder.conceal(samples)
+        self._push(pcm, now, concealed=len(pcm))
+
+    def _decode(self, packet: RtpPacket, samples: int, skip: int, now: float) -> None:
+        assert self._decoder is not None
+        if packet.level is not None and packet.level >= self._silent_level:
+            self._is_skipping = True
+            self._push(_SILENCE[: samples - skip], now)
+            return
+        if self._is_skipping:
+            self._is_skipping = False
+            self._decoder.skip()
+        try:
+            pcm = self._decoder.decode(packet.payload)
+        except ValueError:
+            self.undecodable += 1
+            self._conceal(samples - skip, now)
+            return
+        self._push(pcm[skip:], now)
+
+    def _push(self, pcm: Samples, now: float, concealed: int = 0) -> None:
+        assert self._chunker is not None
+        if concealed:
+            self._chunker.conceal(concealed)
+        self._emit(self._chunker.push(pcm, now))
+
+    def _change_codec(self, packet: RtpPacket) -> bool:
         name = self._codec_of(packet.payload_type)
         codec = CODECS.get(name.lower()) if name is not None else None
         if codec is None:
             return False
-        self._finish_piece(now)
         position, at = 0, None
         if self._timeline is not None:
             position = self._timeline.position * codec.clock_rate // self._codec.clock_rate
@@ -168,45 +236,12 @@ class Track:
             at = self._origin.at
         self._payload_type, self._codec = packet.payload_type, codec
         self._timeline = Timeline(codec.clock_rate, position=position, at=at)
-        self._decoder = _decoder(codec)
+        self._decoder = codec.make_decoder()
+        self._is_skipping = False
         return True
 
-    def _decode(self, payload: bytes) -> Samples:
-        assert self._decoder is not None
-        if not payload:
-            return np.empty(0, np.float32)
-        try:
-            frames = self._decoder.decode(av.Packet(payload))
-        except av.FFmpegError:
-            self.undecodable += 1
-            self._is_missing = True
-            return np.empty(0, np.float32)
-        pieces = [
-            downmix(f.to_ndarray().reshape(-1).astype(np.int16, copy=False), f.layout.nb_channels)
-            for f in frames
-        ]
-        return pieces[0] if len(pieces) == 1 else np.concatenate([np.empty(0, np.float32), *pieces])
-
-    def _place(self, timestamp: int, samples: Samples, now: float) -> None:
-        assert self._timeline is not None
-        codec = self._codec
-        units = len(samples) * codec.clock_rate // codec.rate
-        placement = self._timeline.place(timestamp, units, lost=self._is_missing, now=now)
-        self._is_missing = False
-        samples = samples[placement.skip * codec.rate // codec.clock_rate :]
-        if not len(samples):
-            return
-        if self._downsampler is None or placement.jump is not None:
-            self._start_piece(placement, now)
-        assert self._downsampler is not None
-        assert self._chunker is not None
-        if placement.fill:
-            fill = placement.fill * codec.rate // codec.clock_rate
-            samples = np.concatenate([np.zeros(fill, np.float32), samples])
-            self._chunker.conceal(placement.fill * SAMPLE_RATE // codec.clock_rate)
-        self._emit(self._chunker.push(self._downsampler.push(samples), now))
-
     def _start_piece(self, placement: Placement, now: float) -> None:
+        assert self._decoder is not None
         end = self._finish_piece(now)
         first = placement.position - placement.fill
         start = first * SAMPLE_RATE // self._codec.clock_rate
@@ -216,22 +251,20 @@ class Track:
             # them did not come through.
             jump = Jump.NETWORK if self._origin is not None else None
             end = self._origin.sample if self._origin is not None else start
-        # The resampler may end a piece one sample beyond its length.
+        else:
+            self._decoder.skip()
+        # A resampler may give a sample more or less than the packets' lengths say.
         start = max(start, end)
         if jump is Jump.NETWORK:
             self.ledger.network += start - end
         else:
             self.ledger.silence += start - end
-        self._downsampler = Downsampler(self._codec.rate)
         self._chunker = Chunker(start, jump)
 
     def _finish_piece(self, now: float) -> int | None:
         """Hand on the rest of the piece; return where the audio so far ends."""
         if self._chunker is None:
             return None
-        if self._downsampler is not None:
-            self._emit(self._chunker.push(self._downsampler.flush(), now))
-            self._downsampler = None
         self._emit(self._chunker.flush(now))
         return self._chunker.end_sample
 
@@ -244,13 +277,3 @@ class Track:
                 self.ledger.heard -= len(dropped.samples) - dropped.concealed
                 self.ledger.concealed -= dropped.concealed
                 self.ledger.overload += len(dropped.samples)
-
-
-def _decoder(codec: Codec) -> av.AudioCodecContext:
-    decoder = av.CodecContext.create(codec.decoder, "r")
-    assert isinstance(decoder, av.AudioCodecContext)
-    decoder.layout = "mono"
-    decoder.sample_rate = codec.clock_rate
-    if codec.decoder == "libopus":
-        decoder.format = "s16"
-    return decoder

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from media.private import gather_on
+from media.private import gather_on, share_certificate
 from server.config import Settings
 from server.house import House
 from server.lobby import Lobby
@@ -64,6 +64,7 @@ class Running:
 @asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[Running]:
     """A server for as long as the context. Raises `CannotListen`, `StoreError`."""
+    share_certificate()
     gather_on(settings.media.host_addresses, loopback=settings.server.is_loopback)
     async with Store.open(_database(settings.data_dir)) as store:
         lobby = _lobby(settings, store)

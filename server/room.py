@@ -192,7 +192,9 @@ class Room:
         self.leave(participant, "slow_reader")
 
     def sweep(self, now: float) -> None:
-        """Let go of those whose socket did not come back."""
+        """Let go of those whose socket did not come back, and end what went silent."""
+        for speaker in self._speakers:
+            speaker.sweep(now)
         for participant in list(self.participants.values()):
             if participant.lost_at is not None and now - participant.lost_at >= RESUME_WITHIN_S:
                 self.leave(participant, "lost")

@@ -72,6 +72,12 @@ class Speaker:
             await self.peer.close()
             self.count()
 
+    def sweep(self, now: float) -> None:
+        """Notice that a speaker's packets have ceased in the middle of an utterance."""
+        stream = self.participant.stream
+        if stream is not None and stream.is_speaking:
+            self.peer.pause(now, _PAUSE_S)
+
     def count(self) -> None:
         """Bring the counters of audio up to now."""
         metrics = self._house.metrics
@@ -89,16 +95,13 @@ class Speaker:
         """The only glue between media and transcriber."""
         end_sample: int | None = None
         while True:
-            stream = self.participant.stream
-            is_speaking = stream is not None and stream.is_speaking
             try:
-                async with asyncio.timeout(_PAUSE_S if is_speaking else None):
-                    chunk = await self.peer.feed.get()
-            except TimeoutError:
-                self._pause()
-                continue
+                chunk = await self.peer.feed.get()
             except FeedEnded:
                 break
+            if chunk is None:
+                self._pause()
+                continue
             missing = _missing(chunk, end_sample)
             end_sample = chunk.end_sample
             if not self.participant.muted:

@@ -72,6 +72,7 @@ class WorkerProcess:
         self._receivers: dict[StreamId, Callable[[Hypothesis], None]] = {}
         self._finals: dict[tuple[StreamId, int], _Held] = {}
         self._interims: set[StreamId] = set()
+        self._sent: dict[StreamId, Window] = {}  # the last interim: the next goes on from it
         self._writer: asyncio.StreamWriter | None = None
         self._heard_at = 0.0
         self._watching: asyncio.TimerHandle | None = None
@@ -94,6 +95,7 @@ class WorkerProcess:
         """The speaker is gone; what is pending of them is dropped."""
         self._receivers.pop(stream, None)
         self._interims.discard(stream)
+        self._sent.pop(stream, None)
         for key in [key for key in self._finals if key[0] == stream]:
             del self._finals[key]
         if self._writer is not None:
@@ -118,7 +120,7 @@ class WorkerProcess:
         if self._writer.transport.get_write_buffer_size() > _WRITE_CEILING_BYTES:
             return False
         self._interims.add(window.stream)
-        self._writer.write(protocol.encode(window))
+        self._send(self._writer, window)
         return True
 
     def can_take_interim(self, stream: StreamId) -> bool:
@@ -234,7 +236,13 @@ class WorkerProcess:
     def _give(self, held: _Held) -> None:
         assert self._writer is not None
         held.given += 1
-        self._writer.write(protocol.encode(held.window))
+        self._send(self._writer, held.window)
+
+    def _send(self, writer: asyncio.StreamWriter, window: Window) -> None:
+        before = self._sent.pop(window.stream, None)
+        if not window.is_final:
+            self._sent[window.stream] = window
+        writer.write(protocol.encode(protocol.tail_of(window, before)))
 
     def _watch(self, writer: asyncio.StreamWriter) -> None:
         """Drop a worker that has work and says nothing."""
@@ -252,6 +260,7 @@ class WorkerProcess:
         """The worker is gone: finals wait for the next, interims do not."""
         self.ready.clear()
         self._interims.clear()
+        self._sent.clear()
         for held in [h for h in self._finals.values() if h.given >= given_at_most]:
             self._settle(given_up(held.window, GapReason.ENGINE))
 

@@ -13,7 +13,7 @@ import hmac
 import json
 import secrets
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from transcriber.types import (
     EngineStatus,
     GapReason,
     Hypothesis,
+    Samples,
     StreamId,
     Window,
     Word,
@@ -35,6 +36,7 @@ _LENGTHS = struct.Struct("!II")
 _MAX_HEADER = 1 << 20
 _MAX_BODY = 8 << 20
 _NONCE_BYTES = 32
+_WINDOW_FIELDS = tuple(f.name for f in dataclasses.fields(Window) if f.name != "samples")
 # A wrong type would show in the engine only, and end the worker for all servers.
 _TYPES = {
     "stream": str,
@@ -54,7 +56,38 @@ class Forget:
     stream: StreamId
 
 
-Message = Window | Forget | Hypothesis | EngineStatus | BatchReport
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """A window without its first `known` samples: the worker has them from the window before
+    of the same utterance. So every sample is sent once, however long the utterance."""
+
+    window: Window
+    known: int
+
+    def complete(self, before: Window | None) -> Window:
+        """The whole window. Raises `WorkerError` if `before` is not the one it goes on from."""
+        rest = self.window
+        if (
+            before is None
+            or (before.utterance, before.start_sample) != (rest.utterance, rest.start_sample)
+            or not 0 <= self.known <= len(before.samples)
+        ):
+            raise WorkerError("a window goes on from one that was not sent")
+        return replace(rest, samples=np.concatenate([before.samples[: self.known], rest.samples]))
+
+
+def tail_of(window: Window, before: Window | None) -> Window | Tail:
+    """What has to be sent of a window if `before` was sent before it."""
+    if before is None or (before.utterance, before.start_sample) != (
+        window.utterance,
+        window.start_sample,
+    ):
+        return window
+    known = min(len(before.samples), len(window.samples))
+    return Tail(replace(window, samples=window.samples[known:]), known)
+
+
+Message = Window | Tail | Forget | Hypothesis | EngineStatus | BatchReport
 
 
 def encode(message: Message) -> bytes:
@@ -62,18 +95,25 @@ def encode(message: Message) -> bytes:
     body = b""
     match message:
         case Window():
-            header: dict[str, Any] = {
-                f.name: getattr(message, f.name)
-                for f in dataclasses.fields(message)
-                if f.name != "samples"
-            }
-            pcm = np.clip(message.samples, -1.0, 1.0) * np.float32(32767)
-            body = pcm.astype("<i2").tobytes()
+            header, body = _window_header(message), _pcm(message.samples)
+        case Tail():
+            header = {**_window_header(message.window), "known": message.known}
+            body = _pcm(message.window.samples)
         case _:
             header = dataclasses.asdict(message)
-    header["type"] = type(message).__name__
+    header.setdefault("type", type(message).__name__)
     text = json.dumps(header, separators=(",", ":")).encode()
     return _LENGTHS.pack(len(text), len(body)) + text + body
+
+
+def _window_header(window: Window) -> dict[str, Any]:
+    header = {name: getattr(window, name) for name in _WINDOW_FIELDS}
+    return {**header, "type": "Window"}
+
+
+def _pcm(samples: Samples) -> bytes:
+    scaled = samples * np.float32(32767)
+    return np.clip(scaled, -32767, 32767, out=scaled).astype("<i2").tobytes()
 
 
 async def read(reader: asyncio.StreamReader) -> Message:
@@ -98,7 +138,9 @@ def _decode(header: dict[str, Any], body: bytes) -> Message:
         raise TypeError("absorbed")
     if kind == "Window":
         pcm = np.frombuffer(body, "<i2").astype(np.float32) * np.float32(1 / 32767)
-        return Window(**{**header, "absorbed": tuple(header["absorbed"]), "samples": pcm})
+        known = header.pop("known", 0)
+        window = Window(**{**header, "absorbed": tuple(header["absorbed"]), "samples": pcm})
+        return Tail(window, int(known)) if known else window
     if kind == "Forget":
         return Forget(**header)
     if kind == "Hypothesis":

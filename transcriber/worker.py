@@ -48,6 +48,7 @@ class Worker:
         self._status = EngineStatus(EngineState.LOADING, engine.info)
         self._connections: set[asyncio.StreamWriter] = set()
         self._owners: dict[StreamId, asyncio.StreamWriter] = {}
+        self._newest: dict[StreamId, Window] = {}  # what the next one goes on from
         self._work = asyncio.Event()
         # One thread: an engine takes one call at a time.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="engine")
@@ -126,9 +127,10 @@ class Worker:
 
     def _receive(self, message: protocol.Message, writer: asyncio.StreamWriter) -> None:
         match message:
-            case Window():
-                self._owners[message.stream] = writer
-                for lost in self._scheduler.offer(message, time.monotonic()):
+            case Window() | protocol.Tail():
+                window = self._complete(message)
+                self._owners[window.stream] = writer
+                for lost in self._scheduler.offer(window, time.monotonic()):
                     self._answer(given_up(lost, GapReason.OVERLOAD))
                 self._work.set()
             case protocol.Forget():
@@ -136,8 +138,20 @@ class Worker:
             case _:
                 raise WorkerError("a message that only a worker sends")
 
+    def _complete(self, message: Window | protocol.Tail) -> Window:
+        if isinstance(message, Window):
+            window = message
+        else:
+            window = message.complete(self._newest.get(message.window.stream))
+        if window.is_final:
+            self._newest.pop(window.stream, None)  # the next is of another utterance
+        else:
+            self._newest[window.stream] = window
+        return window
+
     def _forget(self, stream: StreamId) -> None:
         self._owners.pop(stream, None)
+        self._newest.pop(stream, None)
         self._scheduler.forget(stream)
 
     def _answer(self, hypothesis: Hypothesis) -> None:

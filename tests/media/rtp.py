@@ -93,7 +93,7 @@ def moved(packet: RtpPacket, *, timestamp: int = 0, sequence: int = 0) -> RtpPac
     return replace(
         packet,
         timestamp=(packet.timestamp + timestamp) & MASK32,
-        sequence=(packet.sequence + sequence) & 0xFFFF,
+        sequence=(packet.sequence_number + sequence) & 0xFFFF,
     )
 
 

@@ -83,8 +83,8 @@ async def test_the_tap_takes_every_packet_and_leaves_statistics_and_rtcp_to_aior
         assert vars(receiver)["_RTCRtpReceiver__decoder_queue"].empty()
         assert vars(receiver.track)["_queue"].empty()
 
-    sequence = taken[0].sequence
-    assert [p.sequence for p in taken[:10]] == [(sequence + n) & 0xFFFF for n in range(10)]
+    sequence = taken[0].sequence_number
+    assert [p.sequence_number for p in taken[:10]] == [(sequence + n) & 0xFFFF for n in range(10)]
     assert taken[1].timestamp - taken[0].timestamp == 960
     assert len(taken[5].payload) > 10
 

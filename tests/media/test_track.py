@@ -295,7 +295,7 @@ async def test_another_source_goes_on_by_its_arrival() -> None:
 async def test_what_the_first_source_left_waiting_comes_before_the_second() -> None:
     first = tone_packets(10, ssrc=1)
     del first[7]
-    second = tone_packets(10, ssrc=2, sequence=first[-1].sequence - 3)
+    second = tone_packets(10, ssrc=2, sequence=first[-1].sequence_number - 3)
     line = Line()
 
     await line.carry(on_time(first) + on_time(second, at=10 * FRAME_S))

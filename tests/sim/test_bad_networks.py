@@ -196,7 +196,11 @@ async def test_five_seconds_of_dtx_are_silence(comfort_ms: int | None) -> None:
                     at_s + ms / 1000,
                     0,
                     RtpPacket(
-                        packet.ssrc, packet.payload_type, packet.sequence, packet.timestamp, quiet
+                        packet.ssrc,
+                        packet.payload_type,
+                        packet.sequence_number,
+                        packet.timestamp,
+                        quiet,
                     ),
                 )
             )

@@ -1,0 +1,53 @@
+"""What we ask of a sender, written into the answer: longer packets, nothing in silence, and no
+more bandwidth than recognition uses. Pure: text in, text out.
+
+Measured on Chromium 156: `ptime` and `maxptime` 60 give 16.7 packets a second in place of 50,
+`usedtx` almost none in silence, and `maxplaybackrate=16000` wideband SILK: half the cost of
+decoding, and the mode that in-band FEC protects. A `maxaveragebitrate` beside them turns part
+of the packets into CELT, which has no FEC: so none is asked for.
+"""
+
+import re
+from dataclasses import dataclass
+
+_OPUS = re.compile(r"a=rtpmap:(\d+) opus/48000", re.I)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Of Opus senders."""
+
+    packet_ms: int = 60
+    dtx: bool = True
+    playback_rate: int = 16_000
+
+
+def ask(sdp: str, asked: Asked) -> str:
+    """An answer that asks for it, in every audio section."""
+    lines: list[str] = []
+    for section in re.split(r"(?m)^(?=m=)", sdp):
+        lines.append(_ask_section(section, asked) if section.startswith("m=audio ") else section)
+    return "".join(lines)
+
+
+def _ask_section(section: str, asked: Asked) -> str:
+    opus = _OPUS.search(section)
+    if opus is None:
+        return section
+    kept = [
+        line
+        for line in section.splitlines()
+        if not line.startswith((f"a=fmtp:{opus[1]} ", "a=ptime:", "a=maxptime:"))
+    ]
+    parameters = [
+        "minptime=10",
+        "useinbandfec=1",
+        f"usedtx={int(asked.dtx)}",
+        "stereo=0",
+        "sprop-stereo=0",
+        f"maxplaybackrate={asked.playback_rate}",
+    ]
+    at = next(i for i, line in enumerate(kept) if line.startswith(opus[0])) + 1
+    kept[at:at] = [f"a=fmtp:{opus[1]} {';'.join(parameters)}"]
+    kept += [f"a=ptime:{asked.packet_ms}", f"a=maxptime:{asked.packet_ms}"]
+    return "\r\n".join(kept) + "\r\n"

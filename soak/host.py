@@ -1,0 +1,58 @@
+"""What the load and the benchmarks know of the machine: processes, addresses, a name."""
+
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+import aioice.ice
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """One process, now."""
+
+    cpu_s: float
+    private_mb: float
+    threads: int
+    sockets: int
+
+
+def usage(pid: int) -> Usage:
+    """Raises `FileNotFoundError` when the process is gone."""
+    process = Path(f"/proc/{pid}")
+    fields = (process / "stat").read_text().rpartition(")")[2].split()
+    rollup = (process / "smaps_rollup").read_text()
+    private = sum(
+        int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Private_")
+    )
+    sockets = 0
+    for entry in (process / "fd").iterdir():
+        try:
+            sockets += os.readlink(entry).startswith("socket:")
+        except FileNotFoundError:
+            continue
+    return Usage(
+        (int(fields[11]) + int(fields[12])) / _TICKS, private / 1024, int(fields[17]), sockets
+    )
+
+
+def describe_machine() -> str:
+    model = "unknown processor"
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+            break
+    python = platform.python_version()
+    return f"{os.cpu_count()} × {model}, Linux {platform.release()}, Python {python}"
+
+
+def gather_on_loopback() -> None:
+    """Let aioice use loopback, which it leaves out of its host addresses."""
+
+    def loopback(use_ipv4: bool, use_ipv6: bool) -> list[str]:
+        return ["127.0.0.1"] if use_ipv4 else []
+
+    aioice.ice.get_host_addresses = loopback
