@@ -46,8 +46,8 @@ class Decoder(Protocol):
         """Something to put in place of what was lost."""
         ...
 
-    def skip(self) -> None:
-        """Packets were left undecoded: what comes next does not follow on the last."""
+    def finish(self) -> Samples:
+        """End the piece: what is still held of it. What comes next does not follow on it."""
         ...
 
 
@@ -80,9 +80,10 @@ class LibopusDecoder:
     def conceal(self, samples: int) -> Samples:
         return self._run(None, _whole(samples), 0)
 
-    def skip(self) -> None:
+    def finish(self) -> Samples:
         # Without this the filters would ring on from before the pause, and click.
         self._library.opus_decoder_ctl(self._state, _RESET_STATE)
+        return self._pcm[:0]
 
     def _run(self, payload: bytes | None, samples: int, fec: int) -> Samples:
         length = 0 if payload is None else len(payload)
@@ -120,8 +121,9 @@ class FfmpegDecoder:
     def conceal(self, samples: int) -> Samples:
         return self._downsampler.push(np.zeros(samples * self._rate // SAMPLE_RATE, np.float32))
 
-    def skip(self) -> None:
-        self._downsampler = Downsampler(self._rate)
+    def finish(self) -> Samples:
+        rest, self._downsampler = self._downsampler.flush(), Downsampler(self._rate)
+        return rest
 
 
 def make_opus_decoder() -> Decoder:

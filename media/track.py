@@ -160,7 +160,7 @@ class Track:
             packet = ready.packet
             if ready.lost_before:
                 self._is_missing = True
-            if packet.payload_type != self._payload_type and not self._change_codec(packet):
+            if packet.payload_type != self._payload_type and not self._change_codec(packet, now):
                 self.undecodable += 1
                 continue
             samples = self._codec.samples(packet.payload)
@@ -202,12 +202,12 @@ class Track:
     def _decode(self, packet: RtpPacket, samples: int, skip: int, now: float) -> None:
         assert self._decoder is not None
         if packet.level is not None and packet.level >= self._silent_level:
-            self._is_skipping = True
+            if not self._is_skipping:
+                self._is_skipping = True
+                self._push(self._decoder.finish(), now)
             self._push(_SILENCE[: samples - skip], now)
             return
-        if self._is_skipping:
-            self._is_skipping = False
-            self._decoder.skip()
+        self._is_skipping = False
         try:
             pcm = self._decoder.decode(packet.payload)
         except ValueError:
@@ -222,7 +222,7 @@ class Track:
             self._chunker.conceal(concealed)
         self._emit(self._chunker.push(pcm, now))
 
-    def _change_codec(self, packet: RtpPacket) -> bool:
+    def _change_codec(self, packet: RtpPacket, now: float) -> bool:
         name = self._codec_of(packet.payload_type)
         codec = CODECS.get(name.lower()) if name is not None else None
         if codec is None:
@@ -234,6 +234,8 @@ class Track:
         elif self._origin is not None:
             position = self._origin.sample * codec.clock_rate // SAMPLE_RATE
             at = self._origin.at
+        if self._chunker is not None and self._decoder is not None:
+            self._push(self._decoder.finish(), now)
         self._payload_type, self._codec = packet.payload_type, codec
         self._timeline = Timeline(codec.clock_rate, position=position, at=at)
         self._decoder = codec.make_decoder()
@@ -241,7 +243,6 @@ class Track:
         return True
 
     def _start_piece(self, placement: Placement, now: float) -> None:
-        assert self._decoder is not None
         end = self._finish_piece(now)
         first = placement.position - placement.fill
         start = first * SAMPLE_RATE // self._codec.clock_rate
@@ -251,8 +252,6 @@ class Track:
             # them did not come through.
             jump = Jump.NETWORK if self._origin is not None else None
             end = self._origin.sample if self._origin is not None else start
-        else:
-            self._decoder.skip()
         # A resampler may give a sample more or less than the packets' lengths say.
         start = max(start, end)
         if jump is Jump.NETWORK:
@@ -265,6 +264,8 @@ class Track:
         """Hand on the rest of the piece; return where the audio so far ends."""
         if self._chunker is None:
             return None
+        if self._decoder is not None:
+            self._push(self._decoder.finish(), now)
         self._emit(self._chunker.flush(now))
         return self._chunker.end_sample
 
