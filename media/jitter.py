@@ -46,6 +46,9 @@ class ReorderBuffer(Generic[T]):
             ready.extend(self.flush())
             self._next = sequence
             step = 0
+        if step == 0 and not self._held:
+            self._next += 1
+            return [*ready, InOrder(packet, 0)]
         position = self._next + step
         if step < 0:
             self.late += 1

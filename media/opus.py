@@ -34,8 +34,8 @@ class OpusSource(StrEnum):
 class Decoder(Protocol):
     """One track's decoder; what it returns is valid until its next call."""
 
-    def decode(self, payload: bytes) -> Samples:
-        """Raises `ValueError` for a payload that is none."""
+    def decode(self, payload: bytes, skip: int = 0) -> Samples:
+        """Without its first `skip` samples. Raises `ValueError` for a payload that is none."""
         ...
 
     def restore(self, payload: bytes, samples: int) -> Samples:
@@ -68,17 +68,20 @@ class LibopusDecoder:
         if getattr(self, "_state", None):
             self._library.opus_decoder_destroy(self._state)
 
-    def decode(self, payload: bytes) -> Samples:
-        return self._run(payload, _MOST_SAMPLES, 0)
+    def decode(self, payload: bytes, skip: int = 0) -> Samples:
+        if not payload:
+            raise ValueError("an empty packet")  # libopus would conceal 120 ms
+        return self._run(payload, _MOST_SAMPLES, 0)[skip:]
 
     def restore(self, payload: bytes, samples: int) -> Samples:
         try:
-            return self._run(payload, _whole(samples), 1)
+            pcm = self._run(payload, _whole(samples), 1)
         except ValueError:
             return self.conceal(samples)
+        return pcm[len(pcm) - samples :]
 
     def conceal(self, samples: int) -> Samples:
-        return self._run(None, _whole(samples), 0)
+        return self._run(None, _whole(samples), 0)[:samples]
 
     def finish(self) -> Samples:
         # Without this the filters would ring on from before the pause, and click.
@@ -107,13 +110,16 @@ class FfmpegDecoder:
         self._rate = rate
         self._downsampler = Downsampler(rate)
 
-    def decode(self, payload: bytes) -> Samples:
+    def decode(self, payload: bytes, skip: int = 0) -> Samples:
+        if not payload:
+            raise ValueError("an empty packet")  # FFmpeg would end the stream
         try:
             frames = self._decoder.decode(av.Packet(payload))
         except av.FFmpegError as error:
             raise ValueError("not a packet of this codec") from error
-        pieces = [_mono(frame) for frame in frames]
-        return self._downsampler.push(np.concatenate([np.empty(0, np.float32), *pieces]))
+        pcm = np.concatenate([np.empty(0, np.float32), *map(_mono, frames)])
+        # before the resampler, which gives what it has later and in pieces of its own
+        return self._downsampler.push(pcm[skip * self._rate // SAMPLE_RATE :])
 
     def restore(self, payload: bytes, samples: int) -> Samples:
         return self.conceal(samples)
@@ -142,7 +148,7 @@ def libopus() -> ctypes.CDLL | None:
 
 
 def packet_samples(payload: bytes) -> int:
-    """How long a packet is at 16 kHz, by its first bytes (RFC 6716 3.1). 0 for none."""
+    """How long a packet is at 16 kHz, by its first bytes (RFC 6716 3.1). 0 for what is none."""
     if not payload:
         return 0
     configuration = payload[0] >> 3
@@ -155,7 +161,8 @@ def packet_samples(payload: bytes) -> int:
     code = payload[0] & 3
     if code < 3:
         return frame if code == 0 else 2 * frame
-    return frame * (payload[1] & 63) if len(payload) > 1 else 0
+    samples = frame * (payload[1] & 63) if len(payload) > 1 else 0
+    return samples if samples <= _MOST_SAMPLES else 0
 
 
 @functools.cache
@@ -176,7 +183,9 @@ def _find() -> tuple[OpusSource, ctypes.CDLL | None]:
 def open_libopus(name: str) -> ctypes.CDLL | None:
     """The library of that name or path, with its signatures; None if it is not one."""
     try:
-        library = ctypes.CDLL(name)
+        # PyDLL keeps the interpreter's lock: a packet takes 10 to 30 µs, less than getting the
+        # lock back from another thread can.
+        library = ctypes.PyDLL(name)
         library.opus_decoder_create.restype = ctypes.c_void_p
         library.opus_decoder_destroy.argtypes = [ctypes.c_void_p]
         library.opus_decoder_ctl.argtypes = [ctypes.c_void_p, ctypes.c_int]
@@ -195,7 +204,7 @@ def open_libopus(name: str) -> ctypes.CDLL | None:
 
 def _whole(samples: int) -> int:
     """libopus conceals in steps of 2.5 ms."""
-    return max(_LEAST_SAMPLES, min(samples, _MOST_SAMPLES) // _LEAST_SAMPLES * _LEAST_SAMPLES)
+    return min(-(-samples // _LEAST_SAMPLES) * _LEAST_SAMPLES, _MOST_SAMPLES)
 
 
 def _mono(frame: av.AudioFrame) -> Samples:

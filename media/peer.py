@@ -26,7 +26,7 @@ from media.answer import Asked, ask
 from media.errors import BadOffer, RemoteMediaError
 from media.feed import Feed
 from media.pcm import PcmChunk
-from media.track import Ledger, Origin, RtpPacket, Track
+from media.track import SILENT_LEVEL, Ledger, Origin, RtpPacket, Track
 
 FEED_CHUNKS = 20  # 2 s of audio
 CAPTIONS_LABEL = "captions"
@@ -74,6 +74,7 @@ class Peer:
         ice_servers: Sequence[IceServer] = (),
         origin: Origin | None = None,
         asked: Asked = _ASKED,
+        silent_level: int = SILENT_LEVEL,
     ) -> None:
         self.feed: Feed[PcmChunk] = Feed(FEED_CHUNKS)
         self.events: Feed[PeerEvent] = Feed(100)
@@ -81,6 +82,7 @@ class Peer:
         self.skipped = 0
         self._origin = origin
         self._asked = asked
+        self._silent_level = silent_level
         self._received_at = 0.0
         self._track: Track | None = None
         self._tap: private.Tap | None = None
@@ -227,7 +229,7 @@ class Peer:
             t for t in self._connection.getTransceivers() if t.receiver.track is track
         )
         self._tap = tap = private.Tap(transceiver, self._receive)
-        self._track = Track(self.feed, tap.codec_name, self._origin)
+        self._track = Track(self.feed, tap.codec_name, self._origin, self._silent_level)
 
     def _receive(self, packet: RtpPacket) -> None:
         if self._track is None or self.feed.is_ended:

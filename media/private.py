@@ -11,7 +11,9 @@ these names to the versions that `pyproject.toml` admits.
 
 import asyncio
 import functools
+import random
 import struct
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,6 +24,7 @@ import pylibsrtp
 from aiortc import RTCCertificate, RTCRtpReceiver, RTCRtpTransceiver
 from aiortc.rtcrtpparameters import RTCRtpReceiveParameters
 from aiortc.rtcrtpreceiver import StreamStatistics
+from aiortc.rtp import RtcpReceiverInfo, RtcpRrPacket
 
 from media.track import RtpPacket
 
@@ -30,11 +33,44 @@ AUDIO_LEVEL = "urn:ietf:params:rtp-hdrext:ssrc-audio-level"
 
 _SSRC = struct.Struct("!HII")
 _EXTENSION = struct.Struct("!HH")
+_FIRST_REPORT_S, _REPORT_EVERY_S = 1.0, 5.0
 _ONE_BYTE_HEADERS = 0xBEDE  # RFC 8285
+_SOURCES_AT_MOST = 31  # that one report can hold
+
+
+class _Statistics(StreamStatistics):
+    """aiortc's, of a sender whose timestamps may be anything."""
+
+    @property
+    def jitter(self) -> int:
+        # What does not fit into a report would end aiortc's task for them unseen.
+        return min(super().jitter, 0xFFFFFFFF)
 
 
 class _Receiver(RTCRtpReceiver):
-    """aiortc's, without its decoder thread. An instance becomes one by `__class__`."""
+    """aiortc's, without its decoder thread, and with reports every 5 s on average, as RFC 3550
+    has it, in place of one a second. An instance becomes one by `__class__`."""
+
+    async def _run_rtcp(self) -> None:
+        mine = vars(self)
+        mine["_RTCRtpReceiver__rtcp_started"].set()
+        try:
+            await asyncio.sleep(_FIRST_REPORT_S)
+            while True:
+                await self._report()
+                await asyncio.sleep(_REPORT_EVERY_S * (0.5 + random.random()))
+        finally:
+            mine["_RTCRtpReceiver__rtcp_exited"].set()
+
+    async def _report(self) -> None:
+        mine = vars(self)
+        own_ssrc = mine["_RTCRtpReceiver__rtcp_ssrc"]
+        reports = [
+            _reception(ssrc, stream, mine)
+            for ssrc, stream in mine["_RTCRtpReceiver__remote_streams"].items()
+        ]
+        if own_ssrc is not None and reports:
+            await self._send_rtcp(RtcpRrPacket(ssrc=own_ssrc, reports=reports))
 
     async def receive(self, parameters: RTCRtpReceiveParameters) -> None:
         mine = vars(self)
@@ -45,6 +81,22 @@ class _Receiver(RTCRtpReceiver):
         self.transport._register_rtp_receiver(self, parameters)
         mine["_RTCRtpReceiver__rtcp_task"] = asyncio.ensure_future(self._run_rtcp())
         mine["_RTCRtpReceiver__started"] = True
+
+
+def _reception(ssrc: int, stream: StreamStatistics, mine: dict[str, Any]) -> RtcpReceiverInfo:
+    last, since = mine["_RTCRtpReceiver__lsr"].get(ssrc, 0), 0
+    if last:
+        delay_s = time.time() - mine["_RTCRtpReceiver__lsr_time"][ssrc]
+        since = int(min(max(delay_s, 0.0), 65535.0) * 65536)
+    return RtcpReceiverInfo(
+        ssrc=ssrc,
+        fraction_lost=stream.fraction_lost,
+        packets_lost=stream.packets_lost,
+        highest_sequence=stream.max_seq or 0,
+        jitter=stream.jitter,
+        lsr=last,
+        dlsr=since,
+    )
 
 
 class Tap:
@@ -130,8 +182,18 @@ class Tap:
             codec = self._receiver["_RTCRtpReceiver__codecs"].get(packet.payload_type)
             if codec is None:
                 return
-            streams[packet.ssrc] = statistics = StreamStatistics(codec.clockRate)
+            streams[packet.ssrc] = statistics = _Statistics(codec.clockRate)
+            self._know_source(packet.ssrc, streams)
         statistics.add(packet)
+
+    def _know_source(self, ssrc: int, streams: dict[int, StreamStatistics]) -> None:
+        """Let the sender's reports on a source find the receiver; forget the oldest source."""
+        sources = self._dtls._rtp_router.ssrc_table
+        sources.setdefault(ssrc, self._transceiver.receiver)
+        if len(streams) > _SOURCES_AT_MOST:
+            oldest = next(iter(streams))
+            del streams[oldest]
+            sources.pop(oldest, None)
 
 
 def _level(data: bytes, at: int, end: int, wanted: int) -> int | None:

@@ -13,7 +13,7 @@ import numpy as np
 from media.feed import Feed
 from media.jitter import InOrder, ReorderBuffer
 from media.opus import Decoder, FfmpegDecoder, make_opus_decoder, packet_samples
-from media.pcm import CHUNK_SAMPLES, SAMPLE_RATE, Chunker, PcmChunk, Samples
+from media.pcm import SAMPLE_RATE, Chunker, PcmChunk, Samples
 from media.timeline import Jump, Placement, Timeline
 
 
@@ -46,7 +46,6 @@ CODECS = {
 
 # Quieter than speech can be on any microphone; its packets are not decoded.
 SILENT_LEVEL = 70
-_SILENCE = np.zeros(CHUNK_SAMPLES * 2, np.float32)
 
 
 @dataclass(slots=True)
@@ -138,8 +137,7 @@ class Track:
     def pause(self, now: float) -> None:
         """Nothing came for a while: hand on what is held; more may come."""
         self._take_all(self._reorder.flush(), now)
-        if self._chunker is not None:
-            self._emit(self._chunker.flush(now))
+        self._finish_piece(now)
 
     def end(self, now: float) -> None:
         """Hand on what is held and end the feed."""
@@ -166,13 +164,16 @@ class Track:
             samples = self._codec.samples(packet.payload)
             if samples:
                 self._take(packet, samples, now)
+            elif packet.payload:
+                self.undecodable += 1
+                self._is_missing = True
 
     def _take(self, packet: RtpPacket, samples: int, now: float) -> None:
         """Place a packet of so many samples, fill the hole before it, and hand it on."""
         assert self._timeline is not None
-        scale = self._codec.clock_rate
+        scale, lost = self._codec.clock_rate, self._is_missing
         placement = self._timeline.place(
-            packet.timestamp, samples * scale // SAMPLE_RATE, lost=self._is_missing, now=now
+            packet.timestamp, samples * scale // SAMPLE_RATE, lost=lost, now=now
         )
         self._is_missing = False
         skip = placement.skip * SAMPLE_RATE // scale
@@ -180,24 +181,26 @@ class Track:
             return
         if self._chunker is None or placement.jump is not None:
             self._start_piece(placement, now)
-        if placement.fill:
-            self._fill(packet, placement.fill * SAMPLE_RATE // scale, samples, now)
-        self._decode(packet, samples, skip, now)
-
-    def _fill(self, packet: RtpPacket, hole: int, samples: int, now: float) -> None:
-        """The packet brings a copy of the one before it; the rest is made up."""
-        assert self._decoder is not None
-        restored = min(hole, samples)
+        hole = placement.fill * SAMPLE_RATE // scale
+        # Where nothing was lost, the packet's copy is of what was heard already.
+        restored = min(hole, samples) if lost else 0
         if hole > restored:
             self._conceal(hole - restored, now)
-        pcm = self._decoder.restore(packet.payload, restored)
-        self.restored += len(pcm)
-        self._push(pcm, now, concealed=len(pcm))
+        if restored:
+            self._restore(packet, restored, now)
+        if hole:
+            self._is_skipping = False  # the decoder has something to finish again
+        self._decode(packet, samples, skip, now)
+
+    def _restore(self, packet: RtpPacket, samples: int, now: float) -> None:
+        """The packet brings a copy of the end of the hole before it."""
+        assert self._decoder is not None
+        self.restored += samples
+        self._push(self._decoder.restore(packet.payload, samples), now, concealed=samples)
 
     def _conceal(self, samples: int, now: float) -> None:
         assert self._decoder is not None
-        pcm = self._decoder.conceal(samples)
-        self._push(pcm, now, concealed=len(pcm))
+        self._push(self._decoder.conceal(samples), now, concealed=samples)
 
     def _decode(self, packet: RtpPacket, samples: int, skip: int, now: float) -> None:
         assert self._decoder is not None
@@ -205,16 +208,16 @@ class Track:
             if not self._is_skipping:
                 self._is_skipping = True
                 self._push(self._decoder.finish(), now)
-            self._push(_SILENCE[: samples - skip], now)
+            self._push(np.zeros(samples - skip, np.float32), now)
             return
         self._is_skipping = False
         try:
-            pcm = self._decoder.decode(packet.payload)
+            pcm = self._decoder.decode(packet.payload, skip)
         except ValueError:
             self.undecodable += 1
             self._conceal(samples - skip, now)
             return
-        self._push(pcm[skip:], now)
+        self._push(pcm, now)
 
     def _push(self, pcm: Samples, now: float, concealed: int = 0) -> None:
         assert self._chunker is not None

@@ -15,7 +15,9 @@ from pathlib import Path
 
 from aiohttp import web
 
+from media.opus import opus_source
 from media.private import gather_on, share_certificate
+from server.admission import Admission, Limits
 from server.config import Settings
 from server.house import House
 from server.lobby import Lobby
@@ -109,7 +111,16 @@ def _lobby(settings: Settings, store: Store) -> Lobby:
         on_status=on_status,
         on_batch=on_batch,
     )
-    lobby = Lobby(House(settings, Metrics(), store, engine))
+    limits = settings.admission
+    admission = Admission(
+        Limits(
+            limits.max_loop_lag_ms / 1000, limits.max_cpu, limits.max_memory, limits.max_speakers
+        )
+    )
+    metrics = Metrics()
+    metrics.opus_source.labels(opus_source()).set(1)
+    log.info("opus decoder", extra={"source": opus_source()})
+    lobby = Lobby(House(settings, metrics, store, engine, admission))
     return lobby
 
 

@@ -75,6 +75,20 @@ class MediaSettings(_Group):
         description="STUN and TURN servers for browsers and for the server itself, as JSON: "
         '`[{"urls":"stun:stun.example.org"}]`.',
     )
+    packet_ms: Literal[20, 40, 60] = Field(
+        60, description="Length of packets that senders are asked for; longer ones cost less."
+    )
+    dtx: bool = Field(True, description="Ask senders to send nothing in silence.")
+    playback_rate: Literal[8000, 12000, 16000, 24000, 48000] = Field(
+        16_000, description="Highest rate that senders are asked for; recognition uses 16 kHz."
+    )
+    silent_level: int = Field(
+        70,
+        ge=1,
+        le=128,
+        description="Packets whose audio level header says this many dB below overload, or "
+        "more, are silence and not decoded; 128 decodes all.",
+    )
     turn_secret: str = Field(
         "",
         description="The secret shared with coturn (`use-auth-secret`): every participant gets "
@@ -125,6 +139,21 @@ class RoomSettings(_Group):
     )
 
 
+class AdmissionSettings(_Group):
+    max_speakers: int = Field(
+        0, ge=0, description="Most speakers at a time; 0 lets the three below decide."
+    )
+    max_loop_lag_ms: float = Field(
+        100.0, gt=0, description="No speaker is admitted after a second with a longer stall."
+    )
+    max_cpu: float = Field(
+        0.85, gt=0, le=1, description="Nor while the server uses more of one core."
+    )
+    max_memory: float = Field(
+        0.8, gt=0, le=1, description="Nor beyond this share of the cgroup's or machine's memory."
+    )
+
+
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_nested_delimiter="__",
@@ -138,6 +167,7 @@ class Settings(BaseSettings):
     media: MediaSettings = MediaSettings()
     transcriber: TranscriberSettings = TranscriberSettings()
     rooms: RoomSettings = RoomSettings()
+    admission: AdmissionSettings = AdmissionSettings()
     data_dir: Path = Field(
         Path("data"), description="Folder where what was said is kept; made when missing."
     )

@@ -1,7 +1,8 @@
 """What every room shares."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from server.admission import Admission, Limits
 from server.config import Settings
 from server.metrics import Metrics
 from server.store import Store
@@ -14,3 +15,4 @@ class House:
     metrics: Metrics
     store: Store
     engine: WorkerProcess
+    admission: Admission = field(default_factory=lambda: Admission(Limits()))

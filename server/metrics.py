@@ -28,6 +28,17 @@ class Metrics:
             "roomscribe_participants", "Participants in all rooms", registry=r
         )
         self.speakers = Gauge("roomscribe_speakers", "Participants with a peer", registry=r)
+        self.admissible = Gauge(
+            "roomscribe_admissible_speakers",
+            "How many more speakers would fit, by what those here cost",
+            registry=r,
+        )
+        self.refused = Counter(
+            "roomscribe_speakers_refused_total", "Speakers turned away", ["reason"], registry=r
+        )
+        self.opus_source = Gauge(
+            "roomscribe_opus_decoder", "1 for where libopus comes from", ["source"], registry=r
+        )
         self.peers = Gauge("roomscribe_peers", "Peers by state", ["state"], registry=r)
         self.listeners = Gauge(
             "roomscribe_listeners", "Those who read captions, by way", ["way"], registry=r

@@ -1,14 +1,15 @@
 """`Observer`: reads what the metrics show of the rooms, and how late the event loop is."""
 
 import asyncio
-import os
 import time
-from pathlib import Path
 
+from server import machine
+from server.admission import Measured
 from server.lobby import Lobby
 
-_LAG_EVERY_S = 0.25
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+# A stall shorter than this may pass unseen, a longer one never.
+_LAG_EVERY_S = 0.02
+_MEASURE_EVERY_S = 1.0
 
 
 class Observer:
@@ -16,21 +17,32 @@ class Observer:
         self._lobby = lobby
 
     async def run(self) -> None:
-        """Measure the event loop's lag until cancelled."""
+        """Measure the event loop's lag, and each second what decides on admission, until
+        cancelled."""
         metrics = self._lobby.house.metrics
+        self._measure(0.0, 0.0)
+        worst_s, cpu_s, since = 0.0, time.process_time(), time.monotonic()
         while True:
             before = time.monotonic()
             await asyncio.sleep(_LAG_EVERY_S)
-            metrics.loop_lag_s.observe(max(0.0, time.monotonic() - before - _LAG_EVERY_S))
+            now = time.monotonic()
+            lag_s = max(0.0, now - before - _LAG_EVERY_S)
+            metrics.loop_lag_s.observe(lag_s)
+            worst_s = max(worst_s, lag_s)
+            if now - since >= _MEASURE_EVERY_S:
+                used_s = time.process_time()
+                self._measure(worst_s, (used_s - cpu_s) / (now - since))
+                worst_s, cpu_s, since = 0.0, used_s, now
 
     def speakers(self) -> int:
         """Participants with a peer."""
         return sum(len(room.peers) for room in self._lobby.rooms.values())
 
-    def memory_bytes(self) -> int:
-        """Resident memory of this process."""
-        resident = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
-        return int(resident) * _PAGE_BYTES
+    def _measure(self, loop_lag_s: float, cpu: float) -> None:
+        used, limit = machine.memory()
+        self._lobby.house.admission.measure(
+            Measured(loop_lag_s, cpu, used, limit, machine.resident_bytes(), self.speakers())
+        )
 
     def collect(self) -> None:
         """Set the gauges; called on a scrape."""
@@ -56,4 +68,5 @@ class Observer:
         metrics.store_up.set(store.ok)
         metrics.store_pending.set(store.pending)
         metrics.store_lost.set(store.lost)
-        metrics.memory_bytes.set(self.memory_bytes())
+        metrics.memory_bytes.set(machine.resident_bytes())
+        metrics.admissible.set(house.admission.admissible)

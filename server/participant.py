@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
+from media.answer import Asked
 from media.errors import RemoteMediaError
 from media.peer import IceServer, Peer, Sent
 from media.track import Ledger, Origin
@@ -65,8 +66,9 @@ class Participant:
                 return await self.peer.answer(sdp)
             except RemoteMediaError as error:
                 raise _refused(error) from error
-        servers = ice_servers_for(self._room.house.settings.media, "server", time.time())
-        peer = Peer([IceServer(s.urls, s.username, s.credential) for s in servers], self._origin())
+        if self.peer is None:
+            self._ask_for_room()
+        peer = self._new_peer()
         try:
             answer = await peer.answer(sdp)
             self._room.attend(self, peer)
@@ -143,6 +145,30 @@ class Participant:
             "network": round((ledger.network + ledger.concealed) / SAMPLE_RATE, 2),
             "overload": round(ledger.overload / SAMPLE_RATE, 2),
         }
+
+    def _ask_for_room(self) -> None:
+        """Raises `Refused` while another speaker would cost those inside their quality."""
+        house = self._room.house
+        if house.admission.admit():
+            return
+        house.metrics.refused.labels(house.admission.reason or "room").inc()
+        raise Refused(
+            "full",
+            "no more speakers fit now; reading along still works",
+            retryable=True,
+            status=503,
+            retry_after_s=10,
+        )
+
+    def _new_peer(self) -> Peer:
+        media = self._room.house.settings.media
+        servers = ice_servers_for(media, "server", time.time())
+        return Peer(
+            [IceServer(s.urls, s.username, s.credential) for s in servers],
+            self._origin(),
+            Asked(media.packet_ms, media.dtx, media.playback_rate),
+            media.silent_level,
+        )
 
     def _origin(self) -> Origin | None:
         """Where this speaker's clock stands, if it has begun."""

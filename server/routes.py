@@ -10,7 +10,7 @@ from pathlib import Path
 from aiohttp import web
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from server import sse, wire
+from server import machine, sse, wire
 from server.lobby import Lobby, summary
 from server.observer import Observer
 from server.store import EndedRoom, StoreError
@@ -77,7 +77,7 @@ class Routes:
                 "status": "healthy" if healthy else "degraded",
                 "rooms": len(self._lobby.rooms),
                 "speakers": self._observer.speakers(),
-                "memory_mb": round(self._observer.memory_bytes() / 1e6, 1),
+                "memory_mb": round(machine.resident_bytes() / 1e6, 1),
                 "engine": {
                     "name": status.info.name,
                     "state": status.state.value,
@@ -100,6 +100,13 @@ class Routes:
         if state is not EngineState.READY:
             raise Refused(
                 "engine_not_ready", f"the engine is {state.value}", retryable=True, status=503
+            )
+        if self._house.admission.reason is not None:
+            raise Refused(
+                "full",
+                f"no more speakers fit: {self._house.admission.reason}",
+                retryable=True,
+                status=503,
             )
         return web.json_response(body)
 

@@ -46,6 +46,7 @@ _TYPES = {
     "is_final": bool,
     "language": str,
     "prompt": str,
+    "known": int,
 }
 
 
@@ -76,15 +77,24 @@ class Tail:
         return replace(rest, samples=np.concatenate([before.samples[: self.known], rest.samples]))
 
 
-def tail_of(window: Window, before: Window | None) -> Window | Tail:
-    """What has to be sent of a window if `before` was sent before it."""
-    if before is None or (before.utterance, before.start_sample) != (
-        window.utterance,
-        window.start_sample,
-    ):
-        return window
-    known = min(len(before.samples), len(window.samples))
-    return Tail(replace(window, samples=window.samples[known:]), known)
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What the worker has of an utterance."""
+
+    utterance: int
+    start_sample: int
+    samples: int
+
+    @classmethod
+    def of(cls, window: Window) -> "Sent":
+        return cls(window.utterance, window.start_sample, len(window.samples))
+
+    def rest_of(self, window: Window) -> Window | Tail:
+        """What is still to be sent of a window."""
+        if (self.utterance, self.start_sample) != (window.utterance, window.start_sample):
+            return window
+        known = min(self.samples, len(window.samples))
+        return Tail(replace(window, samples=window.samples[known:]), known)
 
 
 Message = Window | Tail | Forget | Hypothesis | EngineStatus | BatchReport

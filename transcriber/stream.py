@@ -27,7 +27,8 @@ from transcriber.types import (
 )
 from transcriber.vad import SILENCE_RMS, Vad, rms
 
-# How much new speech is worth another interim: the knob that gives under load.
+# How much new speech is worth another interim: the knob that gives under load. The first one
+# of an utterance is always asked for early: it is what people wait for.
 _MIN_CADENCE_S, _MAX_CADENCE_S = 0.5, 3.0
 # A hole this short within speech is bridged with silence, so that the sentence stays whole.
 _BRIDGE_SAMPLES = SAMPLE_RATE // 2
@@ -42,6 +43,11 @@ class Engine(Protocol):
     def offer(self, window: Window) -> bool: ...
 
     def can_take_interim(self, stream: StreamId) -> bool: ...
+
+    @property
+    def cadence_s(self) -> float:
+        """How much new speech an interim should wait for, by how many speak."""
+        ...
 
     def attach(self, stream: StreamId, receive: Callable[[Hypothesis], None]) -> None: ...
 
@@ -228,8 +234,12 @@ class SpeakerStream:
         utterance = self._utterances.get(self._segmenter.utterance)
         if utterance is None:
             return
-        since = max(utterance.end_sample, self._segmenter.speech_start)
-        if self._segmenter.end_sample - since < self._cadence_s * SAMPLE_RATE:
+        if not utterance.last_asked:
+            since, cadence_s = self._segmenter.speech_start, _MIN_CADENCE_S
+        else:
+            since = utterance.end_sample
+            cadence_s = min(_MAX_CADENCE_S, max(self._cadence_s, self._engine.cadence_s))
+        if self._segmenter.end_sample - since < cadence_s * SAMPLE_RATE:
             return
         cut = self._segmenter.interim()
         if cut is not None and rms(cut.samples) >= SILENCE_RMS:

@@ -65,7 +65,9 @@ class EnergyVad:
         self._floor_db = -60.0
 
     def push(self, samples: Samples) -> list[float]:
-        return [self._judge(rms(frame)) for frame in self._frames.push(samples)]
+        frames = self._frames.push(samples)
+        levels = np.sqrt(np.einsum("ij,ij->i", frames, frames) / FRAME_SAMPLES)
+        return [self._judge(level) for level in levels.tolist()]
 
     def reset(self) -> None:
         self._frames.reset()

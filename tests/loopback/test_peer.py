@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import re
+import threading
 import time
 from collections.abc import AsyncIterator
 
@@ -18,7 +19,7 @@ from aiortc.rtcrtpsender import RTCRtpSender
 
 from media.errors import RemoteMediaError
 from media.feed import FeedEnded
-from media.pcm import SAMPLE_RATE
+from media.pcm import SAMPLE_RATE, PcmChunk
 from media.peer import (
     CAPTIONS_LABEL,
     FINAL_CEILING_BYTES,
@@ -407,6 +408,39 @@ async def test_what_waits_behind_a_lost_packet_comes_without_another_packet(
     monkeypatch.setattr(dtls, "_send_rtp", lossy)
     async with peer_of(page) as peer:
         await until(lambda: peer.packets_lost == 1)
+
+
+async def test_a_peer_that_hears_nothing_hands_on_what_it_holds() -> None:
+    page = Page(Voice(tone(30.0, RATE)))
+    async with peer_of(page) as peer:
+        await until(lambda: peer.ledger.heard > 0)
+        peer.pause(time.monotonic(), 60.0)
+        assert not peer.feed.is_ended
+        page.sender.replaceTrack(None)
+        async with asyncio.timeout(15):
+            while (chunk := await _next_or_pause(peer)) is not None:
+                last = chunk
+
+    # the rest of a chunk came too, and nothing was lost of it
+    assert peer.ledger.span == peer.ledger.heard == last.end_sample
+
+
+async def _next_or_pause(peer: Peer) -> PcmChunk | None:
+    """The next chunk; None once nothing came for 0.3 s."""
+    while not len(peer.feed):
+        await asyncio.sleep(0.05)
+        peer.pause(time.monotonic(), 0.3)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.01):
+                return await peer.feed.get()
+    return await peer.feed.get()
+
+
+async def test_no_thread_decodes_what_a_page_says() -> None:
+    async with peer_of(Page(Voice(tone(30.0, RATE)))) as peer:
+        await until(lambda: peer.ledger.heard > 0)
+
+        assert not any("decoder" in thread.name for thread in threading.enumerate())
 
 
 async def test_a_page_that_closes_is_lost_and_its_feed_ends() -> None:

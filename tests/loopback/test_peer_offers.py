@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
+from aiortc.sdp import SessionDescription
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from media.answer import Asked
 from media.errors import BadOffer
 from media.peer import Peer
 from tests.media.pages import Page, on_loopback
@@ -97,6 +99,35 @@ async def test_an_offer_of_chromium_is_answered() -> None:
 
     assert re.findall("^m=([a-z]+)", answered, re.MULTILINE) == ["audio", "application"]
     assert "a=rtpmap:111 opus/48000/2" in answered
+
+
+async def test_what_is_asked_of_chromium_stands_in_the_answer_and_its_levels_too() -> None:
+    answered = SessionDescription.parse(await answer(CHROMIUM))
+
+    audio, channel = answered.media
+    (opus,) = [codec for codec in audio.rtp.codecs if codec.name == "opus"]
+    assert opus.payloadType == 111
+    assert opus.parameters["usedtx"] == "1"
+    assert opus.parameters["maxplaybackrate"] == 16_000
+    extensions = {extension.uri: extension.id for extension in audio.rtp.headerExtensions}
+    assert extensions["urn:ietf:params:rtp-hdrext:ssrc-audio-level"] == 1
+    assert channel.kind == "application"
+
+
+async def test_a_peer_asks_for_what_it_was_told_to() -> None:
+    peer = Peer(asked=Asked(packet_ms=20, dtx=False, playback_rate=24_000))
+    try:
+        answered = await peer.answer(CHROMIUM)
+    finally:
+        await peer.close()
+
+    audio, channel = answered.split("m=application")
+    assert "a=ptime:20\r\n" in audio
+    assert "a=maxptime:20\r\n" in audio
+    assert "usedtx=0;" in audio
+    assert "maxplaybackrate=24000\r\n" in audio
+    assert "ptime" not in channel
+    assert "fmtp" not in channel
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,7 @@ async def wait_for(peer: Peer, wanted: PeerEvent) -> list[PeerEvent]:
     before: list[PeerEvent] = []
     async with asyncio.timeout(_PATIENCE_S):
         while (event := await peer.events.get()) is not wanted:
+            assert event is not None
             before.append(event)
     return before
 

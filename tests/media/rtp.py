@@ -66,6 +66,30 @@ def encoded(samples: Samples, codec: str = "opus") -> list[bytes]:
     return payloads
 
 
+def encoded_wideband(samples: Samples, packet_ms: int, *, fec: bool = True) -> list[bytes]:
+    """Packets of 16 kHz as a browser makes them when it was asked: SILK with in-band FEC."""
+    encoder = av.CodecContext.create("libopus", "w")
+    assert isinstance(encoder, av.AudioCodecContext)
+    encoder.sample_rate, encoder.layout, encoder.format = SAMPLE_RATE, "mono", "s16"
+    encoder.bit_rate = 20_000
+    loss = "10" if fec else "0"
+    encoder.options = {
+        "application": "voip",
+        "frame_duration": str(packet_ms),
+        "fec": str(int(fec)),
+        "packet_loss": loss,
+    }
+    length = packet_ms * SAMPLE_RATE // 1000
+    pcm = (np.clip(samples, -1, 1) * 32767).astype(np.int16)
+    payloads: list[bytes] = []
+    for at in range(0, len(pcm) - length + 1, length):
+        frame = av.AudioFrame.from_ndarray(pcm[at : at + length].reshape(1, -1), layout="mono")
+        frame.sample_rate = SAMPLE_RATE
+        frame.pts = at
+        payloads += [bytes(packet) for packet in encoder.encode(frame)]
+    return payloads
+
+
 def packets(
     payloads: Iterable[bytes],
     codec: str = "opus",
@@ -73,15 +97,17 @@ def packets(
     ssrc: int = 1,
     sequence: int = 1_000,
     timestamp: int = 50_000,
+    packet_ms: int = 20,
 ) -> list[RtpPacket]:
     """One packet a frame, numbered on from the first."""
     kind = KINDS[codec]
+    units = kind.clock_rate * packet_ms // 1000
     return [
         RtpPacket(
             ssrc,
             kind.payload_type,
             (sequence + n) & 0xFFFF,
-            (timestamp + n * kind.frame_units) & MASK32,
+            (timestamp + n * units) & MASK32,
             payload,
         )
         for n, payload in enumerate(payloads)
@@ -93,7 +119,7 @@ def moved(packet: RtpPacket, *, timestamp: int = 0, sequence: int = 0) -> RtpPac
     return replace(
         packet,
         timestamp=(packet.timestamp + timestamp) & MASK32,
-        sequence=(packet.sequence_number + sequence) & 0xFFFF,
+        sequence_number=(packet.sequence_number + sequence) & 0xFFFF,
     )
 
 
@@ -106,9 +132,11 @@ class Arrival:
     packet: RtpPacket
 
 
-def on_time(sent: Iterable[RtpPacket], *, at: float = 0.0) -> list[Arrival]:
-    """A packet each 20 ms."""
-    return [Arrival(at + n * FRAME_S, n, packet) for n, packet in enumerate(sent)]
+def on_time(
+    sent: Iterable[RtpPacket], *, at: float = 0.0, every_s: float = FRAME_S
+) -> list[Arrival]:
+    """A packet each 20 ms, or as often as is said."""
+    return [Arrival(at + n * every_s, n, packet) for n, packet in enumerate(sent)]
 
 
 class Line:
@@ -148,7 +176,9 @@ class Line:
 
     async def read(self) -> None:
         while len(self.feed):
-            self.chunks.append(await self.feed.get())
+            chunk = await self.feed.get()
+            assert chunk is not None
+            self.chunks.append(chunk)
 
     async def end(self) -> list[PcmChunk]:
         """End the track; returns all chunks."""

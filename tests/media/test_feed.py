@@ -148,3 +148,36 @@ async def test_putting_twice_before_the_reader_runs_wakes_it_once() -> None:
 
 async def _read_all(items: Feed[str]) -> list[str]:
     return [item async for item in items]
+
+
+async def test_a_reader_that_is_roused_gets_what_is_there_first() -> None:
+    feed: Feed[int] = Feed(3)
+    feed.put(1)
+    feed.rouse()
+    feed.rouse()
+
+    assert [await feed.get(), await feed.get()] == [1, None]
+    feed.put(2)
+    assert await feed.get() == 2
+
+
+async def test_a_reader_that_waits_is_roused() -> None:
+    feed: Feed[int] = Feed(3)
+    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+        waiting = tasks.create_task(feed.get())
+        await asyncio.sleep(0)
+        feed.rouse()
+
+    assert waiting.result() is None
+
+
+async def test_to_be_roused_ends_no_iteration_and_outlives_no_end() -> None:
+    feed: Feed[int] = Feed(3)
+    feed.rouse()
+    feed.put(1)
+    feed.end()
+
+    assert [item async for item in feed] == [1]
+    feed.rouse()
+    with pytest.raises(FeedEnded):
+        await feed.get()

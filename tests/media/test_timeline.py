@@ -59,14 +59,26 @@ def test_a_small_hole_is_filled(missing_ms: int) -> None:
     assert sender.frame() == Placement(FRAME + missing + FRAME)
 
 
-def test_a_hole_beyond_60_ms_is_a_jump() -> None:
+def test_a_loss_of_60_ms_and_the_packet_that_the_next_one_brings_is_filled() -> None:
     sender = Sender()
     sender.frame()
-    missing = 61 * RATE // 1000
+    missing = 80 * RATE // 1000
 
-    placed = sender.frame(ahead=missing, later_s=0.061, lost=True)
+    placed = sender.frame(ahead=missing, later_s=0.08, lost=True)
 
-    assert placed == Placement(FRAME + missing, jump=Jump.NETWORK)
+    assert placed == Placement(FRAME + missing, fill=missing)
+
+
+@pytest.mark.parametrize(("missing_ms", "lost"), [(81, True), (61, False)])
+def test_a_longer_hole_is_a_jump(missing_ms: int, lost: bool) -> None:
+    sender = Sender()
+    sender.frame()
+    missing = missing_ms * RATE // 1000
+
+    placed = sender.frame(ahead=missing, later_s=missing_ms / 1000, lost=lost)
+
+    jump = Jump.NETWORK if lost else Jump.SILENCE
+    assert placed == Placement(FRAME + missing, jump=jump)
 
 
 def test_a_pause_of_the_sender_is_silence() -> None:

@@ -8,9 +8,10 @@ import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from media.opus import LibopusDecoder, libopus
 from media.pcm import CHUNK_SAMPLES, SAMPLE_RATE
 from media.timeline import Jump
-from media.track import Ledger, Origin, RtpPacket
+from media.track import CODECS, SILENT_LEVEL, Ledger, Origin, RtpPacket
 from tests.media.rtp import (
     FRAME_S,
     KINDS,
@@ -21,6 +22,7 @@ from tests.media.rtp import (
     assert_in_order,
     correlation,
     encoded,
+    encoded_wideband,
     moved,
     on_time,
     packets,
@@ -84,7 +86,7 @@ async def test_chunks_come_while_the_audio_runs() -> None:
     await line.carry(on_time(tone_packets(50, "opus")))
 
     assert [len(chunk.samples) for chunk in line.chunks] == [CHUNK_SAMPLES] * len(line.chunks)
-    assert len(line.chunks) == 9
+    assert len(line.chunks) == 10
     for n, chunk in enumerate(line.chunks):
         assert chunk.start_sample == n * CHUNK_SAMPLES
         assert chunk.received_at == pytest.approx((n + 1) * 0.1, abs=0.05)
@@ -513,3 +515,256 @@ async def test_silence_that_is_sent_is_heard() -> None:
     await line.end()
 
     assert line.ledger == Ledger(heard=line.ledger.span)
+
+
+# Loss
+
+
+async def test_a_lost_packet_is_restored_in_its_place() -> None:
+    said = spoken(OPEN_THE_MEETING)
+    sent = packets(encoded_wideband(said, 60), packet_ms=60)
+    line, straight = Line(), Line()
+
+    lost = 20
+    await line.carry(a for a in on_time(sent, every_s=0.06) if a.order != lost)
+    await straight.carry(on_time(sent, every_s=0.06))
+
+    heard, whole = timeline(await line.end()), timeline(await straight.end())
+    at = slice(lost * 960, (lost + 1) * 960)
+    assert len(heard) == len(whole)
+    assert line.ledger == Ledger(heard=len(whole) - 960, concealed=960)
+    assert line.track.restored == 960
+    assert correlation(heard[at], whole[at])[0] > 0.8
+    assert np.array_equal(heard[: at.start], whole[: at.start])
+
+
+async def test_after_a_lost_packet_nothing_comes_later_than_before() -> None:
+    sent = tone_packets(200, "opus")
+    line, straight = Line(), Line()
+
+    await line.carry(a for a in on_time(sent) if a.order != 54)
+    await straight.carry(on_time(sent))
+    chunks, undisturbed = await line.end(), await straight.end()
+
+    assert line.ledger == Ledger(heard=199 * FRAME_SAMPLES, concealed=FRAME_SAMPLES)
+    assert [(c.start_sample, len(c.samples)) for c in chunks] == [
+        (c.start_sample, len(c.samples)) for c in undisturbed
+    ]
+    late = [
+        chunk.start_sample
+        for chunk, other in zip(chunks, undisturbed, strict=True)
+        if chunk.received_at > other.received_at
+    ]
+    assert late == [50 * FRAME_SAMPLES]
+
+
+async def test_a_hole_where_nothing_was_lost_is_not_filled_with_what_was_heard() -> None:
+    """The sender left out 60 ms: the next packet's copy is of what stands before them."""
+    said = spoken(OPEN_THE_MEETING)
+    sent = packets(encoded_wideband(said, 60), packet_ms=60)
+    at = 20
+    after = [moved(packet, timestamp=2_880) for packet in sent[at:]]
+    line = Line()
+
+    await line.carry(on_time([*sent[:at], *after], every_s=0.06))
+    heard = timeline(await line.end())
+
+    before, hole = heard[(at - 1) * 960 : at * 960], heard[at * 960 : (at + 1) * 960]
+    assert line.ledger.concealed == 960
+    assert line.track.restored == 0
+    assert np.sqrt(np.mean(hole**2)) < np.sqrt(np.mean(before**2))
+
+
+@pytest.mark.parametrize("units", [1, 2, 3, 37, 119, 2_879])
+async def test_a_hole_of_any_length_moves_nothing_behind_it(units: int) -> None:
+    sent = tone_packets(60, "opus")
+    shifted = [*sent[:20], *(moved(packet, timestamp=units) for packet in sent[20:])]
+    line = Line()
+
+    await line.carry(on_time(shifted))
+    await line.end()
+
+    assert line.ledger.span == 60 * FRAME_SAMPLES + units // 3
+    assert line.ledger.concealed == units // 3
+
+
+@pytest.mark.parametrize("bad", [b"\x03", b"\xff\xff\xff\xff", b"\x9b\x3f"])
+async def test_a_payload_that_claims_more_than_a_packet_can_hold_moves_nothing(bad: bytes) -> None:
+    sent = tone_packets(60, "opus")
+    sent[20] = replace(sent[20], payload=bad)
+    sent[30] = replace(sent[30], payload=bad, level=127)
+    line = Line()
+
+    await line.carry(on_time(sent))
+    await line.end()
+
+    assert line.track.undecodable == 2
+    assert line.ledger == Ledger(heard=58 * FRAME_SAMPLES, concealed=2 * FRAME_SAMPLES)
+
+
+@pytest.mark.parametrize("codec", list(KINDS))
+async def test_at_a_pause_all_that_was_said_is_handed_on(codec: str) -> None:
+    sent = tone_packets(47, codec)
+    line = Line()
+    await line.carry(on_time(sent))
+
+    line.track.pause(3.0)
+    await line.read()
+
+    assert sum(len(chunk.samples) for chunk in line.chunks) == pytest.approx(
+        47 * FRAME_SAMPLES, abs=1
+    )
+    later = [moved(p, timestamp=5 * KINDS[codec].clock_rate, sequence=47) for p in sent]
+    await line.carry(on_time(later, at=5.94))
+    line.track.pause(9.0)
+    chunks = await line.end()
+    assert_in_order(chunks)
+    assert_accounted(line)
+    assert line.ledger.heard == pytest.approx(2 * 47 * FRAME_SAMPLES, abs=2)
+
+
+async def test_at_a_pause_what_waits_behind_a_hole_is_handed_on() -> None:
+    sent = tone_packets(12, "opus")
+    del sent[10]
+    line = Line()
+    await line.carry(on_time(sent))
+
+    line.track.pause(0.25)
+    await line.read()
+
+    assert line.ledger == Ledger(heard=11 * FRAME_SAMPLES, concealed=FRAME_SAMPLES)
+
+
+# Levels
+
+
+class CountingDecoder(LibopusDecoder):
+    """Notes what it is given."""
+
+    def __init__(self) -> None:
+        library = libopus()
+        if library is None:
+            pytest.skip("no libopus here")
+        super().__init__(library)
+        self.decoded = 0
+
+    def decode(self, payload: bytes, skip: int = 0) -> Samples:
+        self.decoded += 1
+        return super().decode(payload, skip)
+
+
+@pytest.fixture
+def decoders(monkeypatch: pytest.MonkeyPatch) -> list[CountingDecoder]:
+    """Those that tracks make."""
+    made: list[CountingDecoder] = []
+
+    def make() -> CountingDecoder:
+        made.append(CountingDecoder())
+        return made[-1]
+
+    monkeypatch.setitem(CODECS, "opus", replace(CODECS["opus"], make_decoder=make))
+    return made
+
+
+def with_level(sent: list[RtpPacket], level: int | None) -> list[RtpPacket]:
+    return [replace(packet, level=level) for packet in sent]
+
+
+@pytest.mark.parametrize("silent", [SILENT_LEVEL, 127])
+async def test_packets_whose_level_says_silence_are_not_decoded(
+    decoders: list[CountingDecoder], silent: int
+) -> None:
+    sent = tone_packets(100, "opus")
+    loud = SILENT_LEVEL - 1
+    line = Line()
+
+    await line.carry(
+        on_time(
+            [
+                *with_level(sent[:40], loud),
+                *with_level(sent[40:70], silent),
+                *with_level(sent[70:], loud),
+            ]
+        )
+    )
+    chunks = await line.end()
+
+    (decoder,) = decoders
+    assert decoder.decoded == 70
+    assert line.ledger == Ledger(heard=100 * FRAME_SAMPLES)
+    assert not timeline(chunks)[40 * FRAME_SAMPLES : 70 * FRAME_SAMPLES].any()
+    assert all(chunk.jump is None for chunk in chunks)
+    assert_in_order(chunks)
+
+
+async def test_packets_without_a_level_are_decoded(decoders: list[CountingDecoder]) -> None:
+    line = Line()
+
+    await line.carry(on_time(tone_packets(40, "opus")))
+
+    assert decoders[0].decoded == 40
+
+
+async def test_the_next_sound_after_silence_does_not_click() -> None:
+    sent = tone_packets(100, "opus")
+    quiet = [*sent[:40], *with_level(sent[40:70], 127), *sent[70:]]
+    line, straight = Line(), Line()
+
+    await line.carry(on_time(quiet))
+    await straight.carry(on_time(sent))
+    heard, whole = timeline(await line.end()), timeline(await straight.end())
+
+    # where it begins again, and where it stops, no step is larger than the sound's own
+    again = heard[70 * FRAME_SAMPLES - 1 :]
+    largest = float(np.abs(np.diff(whole)).max())
+    assert np.abs(np.diff(again)).max() < 2 * largest
+    assert np.abs(again[: FRAME_SAMPLES // 2]).max() < 2 * np.abs(whole).max()
+
+
+@pytest.mark.parametrize("codec", list(KINDS))
+async def test_silence_by_level_is_as_long_in_any_codec(codec: str) -> None:
+    sent = tone_packets(100, codec)
+    sent = [replace(p, level=127) if n % 20 > 12 else p for n, p in enumerate(sent)]
+    line = Line()
+
+    await line.carry(on_time(sent))
+    chunks = await line.end()
+
+    assert line.ledger.heard == pytest.approx(100 * FRAME_SAMPLES, abs=6)
+    assert line.ledger.span == line.ledger.heard
+    assert_in_order(chunks)
+
+
+async def test_a_loss_among_silence_leaves_no_sound_behind() -> None:
+    sent = tone_packets(100, "opus")
+    quiet = [*sent[:40], *with_level(sent[40:], 127)]
+    line = Line()
+
+    await line.carry(a for a in on_time(quiet) if a.order != 60)
+    heard = timeline(await line.end())
+
+    assert line.ledger.concealed == FRAME_SAMPLES
+    assert np.abs(heard[40 * FRAME_SAMPLES :]).max() < 1e-3
+
+
+async def test_a_copy_heard_among_silence_leaves_no_trace_in_the_next_sound() -> None:
+    sent = packets(encoded_wideband(spoken(OPEN_THE_MEETING), 60), packet_ms=60)
+    quiet = [replace(p, level=127) if 15 <= n < 35 else p for n, p in enumerate(sent)]
+    line, straight = Line(), Line()
+
+    await line.carry(a for a in on_time(quiet, every_s=0.06) if a.order != 20)
+    await straight.carry(on_time(quiet, every_s=0.06))
+    heard, whole = timeline(await line.end()), timeline(await straight.end())
+
+    assert heard[20 * 960 : 21 * 960].any()
+    assert np.array_equal(heard[21 * 960 :], whole[21 * 960 :])
+
+
+async def test_silence_longer_than_any_browser_sends_is_as_long_as_it_says() -> None:
+    (packet,) = packets([b"\xff" * 5_000], "PCMU")
+    line = Line()
+
+    await line.carry(on_time([replace(packet, level=127)]))
+    await line.end()
+
+    assert line.ledger == Ledger(heard=10_000)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 
 import numpy as np
 import pytest
@@ -100,16 +101,53 @@ async def test_what_the_muted_say_is_not_heard(lobby: Lobby) -> None:
     assert not ada.speaking
 
 
-async def test_speaking_is_told_when_it_begins_and_when_nothing_more_comes(
+async def offered() -> str:
+    """An offer of someone who then stays away."""
+    connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+    connection.addTrack(AudioStreamTrack())
+    await connection.setLocalDescription(await connection.createOffer())
+    offer = str(connection.localDescription.sdp)
+    await connection.close()
+    return offer
+
+
+async def test_speaking_is_told_when_it_begins_and_when_nothing_more_comes(lobby: Lobby) -> None:
+    ada, peer = await attended(lobby)
+    await peer.answer(await offered())
+    for number in range(10):
+        peer.feed.put(chunk(number, is_speech=True))
+    await heard(ada, 10)
+    # the lobby's sweep sees that no packet ever came
+    await until(lambda: not ada.speaking)
+    assert [m["speaking"] for m in await received(ada)] == [True, False]
+
+
+async def test_who_was_silent_for_less_than_a_pause_still_speaks(
     lobby: Lobby, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("server.speaker._PAUSE_S", 0.1)
+    monkeypatch.setattr("server.speaker._PAUSE_S", 1e9)
+    ada, peer = await attended(lobby)
+    await peer.answer(await offered())
+    for number in range(10):
+        peer.feed.put(chunk(number, is_speech=True))
+    await heard(ada, 10)
+    room_of(lobby).sweep(time.monotonic())
+    await asyncio.sleep(0)
+    assert ada.speaking
+
+
+async def test_what_comes_after_a_pause_is_heard(lobby: Lobby) -> None:
     ada, peer = await attended(lobby)
     for number in range(10):
         peer.feed.put(chunk(number, is_speech=True))
     await heard(ada, 10)
+    peer.feed.rouse()
     await until(lambda: not ada.speaking)
-    assert [m["speaking"] for m in await received(ada)] == [True, False]
+    for number in range(40, 60):
+        peer.feed.put(chunk(number, is_speech=True, jump=Jump.SILENCE if number == 40 else None))
+    await heard(ada, 60)
+    assert ada.speaking
+    assert [m["speaking"] for m in await received(ada)] == [True, False, True]
 
 
 async def test_finals_that_never_come_hold_nobody_up(
@@ -138,13 +176,8 @@ async def test_a_peer_that_never_connects_is_given_up(
 
 
 async def test_who_leaves_while_their_offer_is_answered_leaves_no_peer(lobby: Lobby) -> None:
-    connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
-    connection.addTrack(AudioStreamTrack())
-    await connection.setLocalDescription(await connection.createOffer())
-    offer = connection.localDescription.sdp
-    await connection.close()
     ada = await join(lobby)
-    answering = asyncio.create_task(ada.answer(offer))
+    answering = asyncio.create_task(ada.answer(await offered()))
     await asyncio.sleep(0)
     ada.leave("left")
     with pytest.raises(Refused) as refusal:

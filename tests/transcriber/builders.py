@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from transcriber.protocol import Sent, Tail
 from transcriber.types import (
     SAMPLE_RATE,
     GapReason,
@@ -60,3 +61,8 @@ def hypothesis(
         of.absorbed if absorbed is None else absorbed,
         lost,
     )
+
+
+def tail_of(now: Window, before: Window | None) -> Window | Tail:
+    """What is sent of a window after the one before it."""
+    return now if before is None else Sent.of(before).rest_of(now)

@@ -1,4 +1,5 @@
 import asyncio
+import functools
 import os
 import signal
 import sys
@@ -184,6 +185,71 @@ async def test_an_interim_that_its_final_overtakes_does_not_block_the_next() -> 
         await server.until(lambda: len(server.heard()) == 2)
         assert server.engine.can_take_interim(ADA)
         assert server.engine.pending == 0
+
+
+def growing(revision: int, *, final: bool = False) -> Window:
+    """An utterance that is half a second longer at each revision."""
+    said = tone(5.0)[: 8_000 * revision]
+    return window(revision=revision, samples=said, final=final)
+
+
+def has_heard(server: Server, count: int) -> bool:
+    return len(server.heard()) == count
+
+
+def words(count: int) -> str:
+    return " ".join(word_at(n) for n in range(count))
+
+
+async def test_a_final_after_interims_is_heard_whole() -> None:
+    async with serving() as server:
+        await server.ready()
+        for revision in range(1, 5):
+            server.engine.offer(growing(revision, final=revision == 4))
+            await server.until(functools.partial(has_heard, server, revision))
+    assert [h.text for h in server.heard()] == [words(n) for n in range(1, 5)]
+
+
+async def test_a_new_worker_is_given_the_whole_utterance() -> None:
+    async with serving() as server:
+        pid = await server.ready()
+        server.engine.offer(growing(1))
+        await server.until(server.heard)
+        os.kill(pid, signal.SIGKILL)
+        await server.until(lambda: server.engine.restarts == 1)
+        await server.ready()
+        server.engine.offer(growing(2))
+        await server.until(lambda: len(server.heard()) == 2)
+        server.engine.offer(growing(3, final=True))
+        await server.until(lambda: len(server.heard()) == 3)
+        assert server.engine.restarts == 1
+    assert [h.text for h in server.heard()] == [words(n) for n in range(1, 4)]
+
+
+async def test_a_final_that_a_dead_worker_kept_is_given_whole_to_the_next() -> None:
+    async with serving() as server:
+        pid = await server.ready()
+        server.engine.offer(growing(1))
+        await server.until(server.heard)
+        os.kill(pid, signal.SIGSTOP)
+        server.engine.offer(growing(3, final=True))
+        os.kill(pid, signal.SIGKILL)
+        await server.until(lambda: len(server.heard()) == 2)
+        assert server.engine.restarts == 1
+    assert server.heard()[1].text == words(3)
+
+
+async def test_a_speaker_that_comes_back_is_heard_whole() -> None:
+    async with serving() as server:
+        await server.ready()
+        server.engine.offer(growing(1))
+        await server.until(server.heard)
+        server.engine.detach(ADA)
+        server.attach(ADA)
+        server.engine.offer(growing(2, final=True))
+        await server.until(server.heard)
+        assert server.engine.restarts == 0
+    assert server.heard()[0].text == words(2)
 
 
 async def test_the_status_says_which_engine_runs_from_the_first_moment() -> None:

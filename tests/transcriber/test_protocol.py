@@ -5,16 +5,17 @@ import socket
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.transcriber.builders import hypothesis, window
+from tests.transcriber.builders import hypothesis, tail_of, window
 from transcriber import protocol
 from transcriber.errors import WorkerError
-from transcriber.protocol import Forget, Message, encode
+from transcriber.protocol import Forget, Message, Tail, encode
 from transcriber.types import (
     BatchReport,
     EngineInfo,
@@ -22,6 +23,7 @@ from transcriber.types import (
     EngineStatus,
     GapReason,
     Hypothesis,
+    Samples,
     StreamId,
     Window,
     Word,
@@ -131,6 +133,60 @@ def test_a_window_comes_back_as_it_went_but_for_16_bit(went: Window) -> None:
     assert np.allclose(came.samples, went.samples, rtol=0, atol=1.01 / 32767)
 
 
+@given(windows, numbers.filter(bool))
+def test_a_tail_comes_back_as_it_went(rest: Window, known: int) -> None:
+    (came,) = read_all(encode(Tail(rest, known)))
+    assert isinstance(came, Tail)
+    assert came.known == known
+    assert replace(came.window, samples=rest.samples) == replace(rest, samples=rest.samples)
+    assert np.allclose(came.window.samples, rest.samples, rtol=0, atol=1.01 / 32767)
+
+
+@given(samples, st.lists(st.integers(0, 50), min_size=1, max_size=6))
+def test_what_is_sent_by_tails_is_the_whole_window(audio: Samples, ends: list[int]) -> None:
+    """Whatever windows of an utterance follow each other, shorter ones too."""
+    before = known = None
+    for revision, end in enumerate(ends):
+        whole = window(revision=revision, samples=audio[:end], start_s=1.0)
+        (came,) = read_all(encode(tail_of(whole, before)))
+        assert isinstance(came, Window | Tail)
+        known = came.complete(known) if isinstance(came, Tail) else came
+        assert known.revision == revision
+        assert len(known.samples) == len(whole.samples)
+        assert np.allclose(known.samples, whole.samples, rtol=0, atol=1.01 / 32767)
+        before = whole
+
+
+def test_only_what_is_new_is_sent() -> None:
+    before = window(seconds=10.0)
+    now = window(seconds=10.5, revision=2, final=True)
+    assert len(encode(tail_of(now, before))) < 0.6 * 2 * 16_000
+    assert tail_of(now, None) is now
+
+
+@pytest.mark.parametrize("other", [window(utterance=2), window(start_s=0.5)])
+def test_another_utterance_or_another_start_is_sent_whole(other: Window) -> None:
+    assert tail_of(other, window()) is other
+
+
+@pytest.mark.parametrize(
+    ("known", "before"),
+    [
+        (16_000, None),
+        (16_000, window(utterance=2)),
+        (16_000, window(start_s=0.5)),
+        (16_001, window()),
+        (1 << 80, window()),
+        (-1, window()),
+    ],
+)
+def test_a_tail_that_does_not_fit_is_a_worker_error(known: int, before: Window | None) -> None:
+    (came,) = read_all(encode(Tail(window(seconds=0.5), known)))
+    assert isinstance(came, Tail)
+    with pytest.raises(WorkerError, match="not sent"):
+        came.complete(before)
+
+
 def test_samples_beyond_full_scale_are_clipped() -> None:
     loud = window(samples=np.array([-7.0, 7.0], np.float32))
     (came,) = read_all(encode(loud))
@@ -186,6 +242,10 @@ async def test_a_frame_that_is_too_large_is_refused_before_it_is_read(
         said(window(), prompt=None),
         said(window(), absorbed=["one"]),
         said(Forget(STREAM), stream={}),
+        said(Tail(window(), 1), known="1"),
+        said(Tail(window(), 1), known=math.inf),
+        said(Tail(window(), 1), known=1.5),
+        said(Tail(window(), 1), known=None),
         # half a sample
         frame(json.dumps(header_of(window())).encode(), b"\x00"),
     ],
@@ -209,7 +269,15 @@ json_values = st.recursive(
 
 
 @given(
-    st.sampled_from([window(seconds=0), hypothesis(window(), "text"), STATUS, Forget(STREAM)]),
+    st.sampled_from(
+        [
+            window(seconds=0),
+            Tail(window(seconds=0), 7),
+            hypothesis(window(), "text"),
+            STATUS,
+            Forget(STREAM),
+        ]
+    ),
     st.data(),
 )
 def test_any_value_in_any_field_ends_in_a_message_or_a_worker_error(
@@ -220,7 +288,8 @@ def test_any_value_in_any_field_ends_in_a_message_or_a_worker_error(
         (came,) = read_all(said(message, **{field: data.draw(json_values)}))
     except WorkerError:
         return
-    assert type(came) is type(message)
+    # nothing known is the whole window
+    assert type(came) is type(message) or (field == "known" and isinstance(came, Window))
 
 
 # The key

@@ -7,10 +7,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.speech import tone
-from tests.transcriber.builders import window
+from tests.transcriber.builders import tail_of, window
 from tests.transcriber.workers import (
     KEY,
     Connection,
@@ -23,7 +24,7 @@ from tests.transcriber.workers import (
 )
 from transcriber.engines.scripted import word_at
 from transcriber.errors import EngineError, EngineUnavailable, WorkerError
-from transcriber.protocol import Forget, encode
+from transcriber.protocol import Forget, Message, Tail, encode
 from transcriber.types import EngineState, GapReason, StreamId, Window
 from transcriber.worker import EXIT_ENGINE, Worker, given_up
 
@@ -373,6 +374,63 @@ async def test_an_engine_that_answers_for_other_windows_ends_the_worker() -> Non
 
     with pytest.raises(WorkerError, match="other windows"):
         await offer()
+
+
+# Tails
+
+
+async def test_a_window_that_goes_on_from_the_one_before_is_heard_whole() -> None:
+    engine = HandEngine()
+    said = tone(3.0)
+    interim = window(samples=said[:16_000])
+    longer = window(revision=2, samples=said[:40_000])
+    final = window(revision=3, final=True, samples=said)
+    async with working(engine) as worker, worker.connection() as server:
+        for now, before in ((interim, None), (longer, interim), (final, longer)):
+            server.send(tail_of(now, before))
+            engine.release()
+            assert (await server.hypothesis()).revision == now.revision
+            ((heard,),) = engine.batches[-1:]
+            assert (heard.is_final, heard.start_sample) == (now.is_final, now.start_sample)
+            assert np.allclose(heard.samples, now.samples, atol=1.01 / 32767)
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        (),
+        (window(utterance=2),),
+        (window(start_s=3.0),),
+        (window(seconds=0.5),),
+        (window(stream="eve"),),
+        (window(), Forget(StreamId("ada"))),
+        (window(), window(revision=2, final=True)),
+    ],
+    ids=["nothing", "utterance", "start", "too short", "stream", "forgotten", "final"],
+)
+async def test_a_tail_that_fits_nothing_ends_its_own_server_only(
+    before: tuple[Message, ...],
+) -> None:
+    engine = HandEngine()
+    engine.release(100)
+    async with working(engine) as worker, worker.connection() as server:
+        async with worker.connection() as vandal:
+            vandal.send(*before, Tail(window(revision=3, seconds=0.1), 16_000))
+            await vandal.rest()
+        server.send(window("bob", final=True))
+        assert (await server.hypothesis()).stream == "bob"
+
+
+async def test_a_window_of_a_server_that_left_is_forgotten() -> None:
+    engine = HandEngine()
+    engine.release(100)
+    async with working(engine) as worker:
+        async with worker.connection() as server:
+            server.send(window())
+            await server.hypothesis()
+        async with worker.connection() as other:
+            other.send(Tail(window(seconds=0.1), 16_000))
+            await other.ended()
 
 
 def test_what_is_given_up_says_why_and_for_whom() -> None:

@@ -1,0 +1,87 @@
+"""Who may still come in, by measurements made by hand."""
+
+import pytest
+
+from server.admission import Admission, Limits, Measured
+from server.machine import memory, resident_bytes
+
+GB = 1 << 30
+
+
+def measured(
+    *,
+    lag_s: float = 0.0,
+    cpu: float = 0.0,
+    used: int = 1 * GB,
+    limit: int = 10 * GB,
+    own: int = 100 << 20,
+    speakers: int = 0,
+) -> Measured:
+    return Measured(lag_s, cpu, used, limit, own, speakers)
+
+
+def test_before_anything_is_measured_everyone_comes_in() -> None:
+    admission = Admission(Limits())
+    assert all(admission.admit() for _ in range(1000))
+
+
+@pytest.mark.parametrize(
+    ("now", "reason"),
+    [
+        (measured(lag_s=0.2), "loop_lag"),
+        (measured(cpu=0.9), "cpu"),
+        (measured(used=9 * GB), "memory"),
+        (measured(speakers=5), "speakers"),
+    ],
+)
+def test_beyond_a_limit_nobody_comes_in_and_the_reason_is_known(now: Measured, reason: str) -> None:
+    admission = Admission(Limits(speakers=5))
+    admission.measure(now)
+    assert not admission.admit()
+    assert admission.admissible == 0
+    assert admission.reason == reason
+
+
+def test_what_is_left_is_divided_by_what_a_speaker_costs_here() -> None:
+    admission = Admission(Limits(cpu=0.85))
+    admission.measure(measured(cpu=0.05))
+    admission.measure(measured(cpu=0.25, own=(100 + 50) << 20, speakers=100))
+    # 0.6 of a core is left, and a speaker costs 0.002 of one
+    assert admission.admissible == 300
+
+
+def test_memory_limits_too() -> None:
+    admission = Admission(Limits(memory=0.8))
+    admission.measure(measured())
+    admission.measure(measured(used=8 * GB - (50 << 20), own=200 << 20, speakers=100, cpu=0.1))
+    # 50 MB are left below 80 %, and a speaker has taken 1 MB
+    assert admission.admissible == 50
+
+
+def test_few_speakers_are_taken_to_cost_what_was_assumed() -> None:
+    admission = Admission(Limits(cpu=0.8))
+    admission.measure(measured(cpu=0.4, speakers=1))
+    assert admission.admissible == 200
+
+
+def test_those_admitted_since_the_last_measurement_count() -> None:
+    admission = Admission(Limits(speakers=12))
+    admission.measure(measured(speakers=10))
+    assert [admission.admit() for _ in range(3)] == [True, True, False]
+    admission.measure(measured(speakers=11))
+    assert [admission.admit() for _ in range(2)] == [True, False]
+
+
+def test_it_opens_again_when_the_load_has_gone() -> None:
+    admission = Admission(Limits())
+    admission.measure(measured(cpu=0.99))
+    assert not admission.admit()
+    admission.measure(measured(cpu=0.1))
+    assert admission.reason is None
+    assert admission.admit()
+
+
+def test_the_machine_has_memory_and_we_use_some() -> None:
+    used, limit = memory()
+    assert 0 < used < limit
+    assert 0 < resident_bytes() < limit
