@@ -236,7 +236,10 @@ async def test_captions_are_measured(lobby: Lobby) -> None:
 # Readers
 
 
-async def test_a_listener_who_never_reads_is_closed_as_a_slow_reader(lobby: Lobby) -> None:
+async def test_a_listener_who_never_reads_is_closed_as_a_slow_reader(
+    lobby: Lobby, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.outbox.SLOW_AFTER_S", 0.0)
     ada, ben = await join(lobby, "Ada"), await join(lobby, "Ben")
     outgoing = ben.outgoing()
     room = room_of(lobby)
