@@ -184,7 +184,7 @@ class Peer:
         await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
-        self._end_track()
+        self.end_audio()
         if self._tap is not None:
             self._tap.remove()
         self.events.end()
@@ -204,14 +204,15 @@ class Peer:
 
     def end_audio(self) -> None:
         """Hand on what is held and end the feed; captions still go out."""
-        self._end_track()
-
-    def _end_track(self) -> None:
         if self._expiry is not None:
             self._expiry.cancel()
             self._expiry = None
-        if self._track is not None:
-            self._track.end(time.monotonic())
+        try:
+            if self._track is not None:
+                self._track.end(time.monotonic())
+        except Exception:
+            # its last packets are the peer's, too; who ends a peer goes on
+            log.warning("a track did not end cleanly", exc_info=True)
         self.feed.end()
 
     def _keep_one_audio_track(self) -> None:
@@ -267,7 +268,7 @@ class Peer:
         if state == "connected":
             self.events.put(PeerEvent.CONNECTED)
         elif state in ("failed", "closed"):
-            self._end_track()
+            self.end_audio()
             self.events.put(PeerEvent.LOST)
 
 

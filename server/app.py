@@ -28,6 +28,7 @@ from server.store import Store
 from transcriber.engines import EngineOptions
 from transcriber.process import WorkerProcess
 from transcriber.types import BatchReport, EngineStatus
+from transcriber.vad import make_vad
 
 log = logging.getLogger("roomscribe.server")
 
@@ -67,6 +68,7 @@ class Running:
 async def running(settings: Settings) -> AsyncIterator[Running]:
     """A server for as long as the context. Raises `CannotListen`, `StoreError`."""
     share_certificate()
+    make_vad(settings.transcriber.vad)  # loads its model before anyone speaks
     gather_on(settings.media.host_addresses, loopback=settings.server.is_loopback)
     async with Store.open(_database(settings.data_dir)) as store:
         lobby = _lobby(settings, store)

@@ -55,7 +55,7 @@ class Lobby:
                 retry_after_s=5,
             )
         if request.resume is not None:
-            back = self._resume(request, request.resume)
+            back = await self._resume(request, request.resume)
             if back is not None:
                 self.house.metrics.joins.labels("resumed").inc()
                 return back
@@ -122,12 +122,17 @@ class Lobby:
         log.info("room opened", extra={"room": name})
         return room
 
-    def _resume(self, request: JoinRequest, resume: str) -> Participant | None:
-        participant = self.find_seat(request.room, resume)
+    async def _resume(self, request: JoinRequest, resume: str) -> Participant | None:
         room = self.rooms.get(request.room)
-        if participant is None or room is None or not participant.has_socket:
+        older = []
+        if room is not None and room.find(resume) is not None and request.last_seq is not None:
+            older = await room.older_events(request.last_seq)
+        # looked up after the wait: they may have left meanwhile
+        participant = room.find(resume) if room is not None else None
+        if room is None or participant is None or not participant.has_socket:
             return None
-        room.resume(participant, request)
+        language = participant.language if request.language is None else self._language(request)
+        room.resume(participant, request, language, older)
         return participant
 
     def _language(self, request: JoinRequest) -> str:

@@ -103,8 +103,17 @@ class Participant:
         self._room.announce(self)
 
     def send(self, message: ServerMessage) -> None:
+        self.send_text(encode(message))
+
+    def send_text(self, text: str, replaces: str | None = None) -> None:
+        """Send an encoded message; with `replaces`, in place of a waiting one of that key."""
         if self.outbox is not None:
-            self.outbox.put(encode(message))
+            self.outbox.put(text, replaces=replaces)
+            self._drop_if_slow()
+
+    def _drop_if_slow(self) -> None:
+        if self.outbox is not None and self.outbox.reason == "slow_reader":
+            self._room.drop_listener(self)
 
     def deliver(self, event: "Event") -> None:
         """Send a caption or gap by the data channel, else by the socket; never waits."""
@@ -118,8 +127,7 @@ class Participant:
                 return
         if self.outbox is not None:
             event.put_into(self.outbox, event.text)
-            if self.outbox.reason == "slow_reader":
-                self._room.drop_listener(self)
+            self._drop_if_slow()
 
     def outgoing(self) -> AsyncIterator[str]:
         assert self.outbox is not None
@@ -132,6 +140,9 @@ class Participant:
 
     def leave(self, reason: str) -> None:
         self._room.leave(self, reason)
+
+    def is_read_by(self, outgoing: AsyncIterator[str]) -> bool:
+        return outgoing is self.outbox
 
     def ledger(self) -> Ledger:
         """Where all the audio of this speaker went, over all peers."""

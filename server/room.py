@@ -19,7 +19,7 @@ from server.ice import ice_servers_for
 from server.outbox import Outbox
 from server.participant import Participant
 from server.speaker import Speaker
-from server.store import RoomRecord
+from server.store import RoomRecord, StoredEvent, StoreError
 from signaling.errors import Refused
 from signaling.messages import (
     Bye,
@@ -36,6 +36,7 @@ from transcriber.transcript import TranscriptGap
 from transcriber.types import Caption, Gap
 
 RESUME_WITHIN_S = 30.0
+_PAGE = 200
 REPLAY_EVENTS = 500
 # A client that lost its socket noticed later than it lost events.
 _RESUME_OVERLAP_S = 10.0
@@ -64,7 +65,7 @@ class Event:
                 outbox.drop(self.segment)
             outbox.put(text)
         else:
-            outbox.put(text, replaces=self.segment)
+            outbox.put(text, replaces=self.segment, is_final=False)
 
 
 class Room:
@@ -141,23 +142,31 @@ class Room:
         )
         return participant
 
-    def resume(self, participant: Participant, request: JoinRequest) -> None:
-        """Give a participant who came back a new outbox, with what they missed."""
+    def resume(
+        self, participant: Participant, request: JoinRequest, language: str, older: list[Event]
+    ) -> None:
+        """Give a participant who came back a new outbox, with what they missed: `older`, which
+        has left memory, and what has not."""
         if participant.outbox is not None:
             participant.send(Bye(reason="resumed"))
             participant.outbox.end("resumed")
         lost_at, participant.lost_at = participant.lost_at, None
         participant.outbox = Outbox()
+        is_renamed, participant.name = participant.name != request.name, request.name
+        if language != participant.language:
+            participant.set_language(language)
         participant.send(self._welcome(participant, resumed=True))
         if request.last_seq is not None:
-            missed = self.events_after(request.last_seq)
+            missed = older + self.events_after(older[-1].seq if older else request.last_seq)
         else:
             since = (lost_at or time.monotonic()) - _RESUME_OVERLAP_S
             missed = [event for event in self._replay if event.at >= since]
         participant.outbox.put_backlog([event.text for event in missed])
-        if participant.name != request.name:
-            participant.name = request.name
+        if is_renamed:
             self.announce(participant)
+            self.house.store.participant_joined(
+                self.id, participant.participant, participant.name, participant.joined_at
+            )
         log.info(
             "participant resumed",
             extra={"room": self.name, "participant": participant.participant},
@@ -202,7 +211,9 @@ class Room:
     def announce(self, participant: Participant) -> None:
         """Tell everyone what changed about someone."""
         if not participant.has_left:
-            self._tell(Updated(**participant.roster_entry.model_dump()))
+            message = Updated(**participant.roster_entry.model_dump())
+            # whoever has not read the last one yet needs only this
+            self._tell(message, replaces=f"updated {participant.participant}")
 
     def tell_all(self, message: ServerMessage) -> None:
         """Send a message to every socket."""
@@ -219,8 +230,8 @@ class Room:
             raise Refused("left", "the participant has left the room", status=409)
         before = participant.peer
         if before is not None:
-            participant.past_ledger = participant.past_ledger.plus(before.ledger)
             before.end_audio()
+            participant.past_ledger = participant.past_ledger.plus(before.ledger)
         participant.peer = peer
         speaker = Speaker(self, participant, peer)
         self._speakers[speaker] = self._tasks.create_task(
@@ -284,6 +295,28 @@ class Room:
             time.time(),
         )
 
+    async def older_events(self, seq: int, limit: int = 5_000) -> list[Event]:
+        """Finals and gaps after `seq` that have left memory. What cannot be read is missing."""
+        events: list[Event] = []
+        while seq + 1 < self.oldest_seq and len(events) < limit:
+            try:
+                page = await self.house.store.finals_after(self.id, seq, _PAGE)
+            except StoreError:
+                break
+            older = [stored for stored in page if stored.seq < self.oldest_seq]
+            if not older:
+                break
+            events += [self._replayed(stored) for stored in older]
+            seq = older[-1].seq
+        return events
+
+    def _replayed(self, stored: StoredEvent) -> Event:
+        message = wire.stored_message(self.name, stored)
+        who = self.participants.get(message.participant)
+        if not message.name and who is not None:
+            message = message.model_copy(update={"name": who.name})
+        return Event(stored.seq, message.type, encode(message), None, True, 0.0)
+
     def events_after(self, seq: int) -> list[Event]:
         """Events in memory that came after `seq`."""
         return [event for event in self._replay if event.seq > seq]
@@ -320,9 +353,10 @@ class Room:
         if timing.final_s is not None:
             metrics.final_s.observe(timing.final_s)
 
-    def _tell(self, message: ServerMessage) -> None:
-        for participant in self.participants.values():
-            participant.send(message)
+    def _tell(self, message: ServerMessage, replaces: str | None = None) -> None:
+        text = encode(message)
+        for participant in list(self.participants.values()):
+            participant.send_text(text, replaces)
 
     def _welcome(self, participant: Participant, *, resumed: bool) -> Welcome:
         settings = self.house.settings

@@ -55,11 +55,15 @@ class Speaker:
     async def run(self) -> None:
         """Listen until the feed ends, then let the last final out and close the peer."""
         try:
-            async with asyncio.TaskGroup() as tasks:
-                watch = tasks.create_task(self._watch(), name="peer-events")
-                await self._listen()
-                await self._flush()
-                watch.cancel()
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    watch = tasks.create_task(self._watch(), name="peer-events")
+                    await self._listen()
+                    await self._flush()
+                    watch.cancel()
+            finally:
+                await self.peer.close()
+                self.count()
         except* Exception as errors:
             self._house.metrics.speakers_failed.inc()
             log.error(
@@ -68,9 +72,6 @@ class Speaker:
                 exc_info=errors.exceptions[0],
             )
             self._start_over()
-        finally:
-            await self.peer.close()
-            self.count()
 
     def sweep(self, now: float) -> None:
         """Notice that a speaker's packets have ceased in the middle of an utterance."""

@@ -6,12 +6,9 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
-from server import wire
 from server.outbox import Outbox
 from server.room import Event, Room
-from server.store import StoredEvent, StoreError
 from signaling.errors import Refused
-from signaling.messages import encode
 
 _COMMENT_S = 15.0
 _PAGE = 200
@@ -75,25 +72,14 @@ async def _missed(room: Room, after: int, until: int) -> AsyncIterator[Event]:
     if after > until:
         # an id of an earlier room of this name: all of this one is new to the reader
         after = 0
-    while after + 1 < room.oldest_seq:
-        try:
-            page = await room.house.store.finals_after(room.id, after, _PAGE)
-        except StoreError:
-            break
-        older = [stored for stored in page if stored.seq < room.oldest_seq]
-        for stored in older:
-            yield _replayed(room, stored)
-        if not older:
-            break
-        after = older[-1].seq
+    # again and again: while these are sent, others may leave memory
+    while older := await room.older_events(after, _PAGE):
+        for event in older:
+            after = event.seq
+            yield event
     for event in room.events_after(after):
         if event.seq <= until:
             yield event
-
-
-def _replayed(room: Room, stored: StoredEvent) -> Event:
-    message = wire.stored_message(room.name, stored)
-    return Event(stored.seq, message.type, encode(message), None, True, 0.0)
 
 
 def _last_event_id(request: web.Request) -> int | None:

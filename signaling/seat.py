@@ -63,6 +63,10 @@ class Seat(Protocol):
 
     def leave(self, reason: str) -> None: ...
 
+    def is_read_by(self, outgoing: AsyncIterator[str]) -> bool:
+        """Whether `outgoing` is still what goes to the participant."""
+        ...
+
 
 class Lobby(Protocol):
     async def join(self, request: JoinRequest) -> Seat:

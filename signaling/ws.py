@@ -15,6 +15,8 @@ from signaling.seat import JoinRequest, Lobby, Seat
 # socket that is found dead has been silent for 2.3 to 6.9 s: who vanishes keeps the seat for
 # 30 s from then at the least, and is gone within 35.
 _HEARTBEAT_S = 4.6
+# More than a page sends with all its candidates; beyond it is slowed down.
+_MESSAGES_AT_ONCE, _MESSAGES_PER_S = 100, 50.0
 
 
 class _Closed(Exception):
@@ -24,6 +26,7 @@ class _Closed(Exception):
 async def serve_socket(request: web.Request, lobby: Lobby) -> web.WebSocketResponse:
     """Serve `GET …/ws`. Raises `Refused` before the upgrade if the room's name is bad."""
     room = messages.check_room(request.match_info["room"])
+    _check_origin(request)
     # aiohttp refuses a message of its limit already
     socket = web.WebSocketResponse(
         heartbeat=_HEARTBEAT_S, max_msg_size=MAX_MESSAGE_BYTES + 1, timeout=2.0
@@ -43,6 +46,14 @@ async def serve_socket(request: web.Request, lobby: Lobby) -> web.WebSocketRespo
     return socket
 
 
+def _check_origin(request: web.Request) -> None:
+    """A browser says which site's script opens a socket: no other site may join rooms with
+    the network of whoever visits it. Programs send no origin. Raises `Refused`."""
+    origin = request.headers.get("Origin")
+    if origin is not None and origin.partition("://")[2].lower() != request.host.lower():
+        raise Refused("bad_origin", "this page belongs to another site", status=403)
+
+
 class _Shell:
     def __init__(self, socket: web.WebSocketResponse, room: str, lobby: Lobby) -> None:
         self._socket = socket
@@ -52,14 +63,27 @@ class _Shell:
         self._seat: Seat | None = None
         self._outgoing: AsyncIterator[str] | None = None
         self._joined = asyncio.Event()
+        self._credit = float(_MESSAGES_AT_ONCE)
+        self._credited_at = time.monotonic()
 
     async def read(self) -> None:
         async for message in self._socket:
+            await self._slow_down()
             if message.type is WSMsgType.TEXT:
                 await self._carry_out(self._session.receive(message.data))
             elif message.type is WSMsgType.BINARY:
                 await self._carry_out(self._session.receive_binary())
         raise _Closed
+
+    async def _slow_down(self) -> None:
+        """Messages that are buffered come without a turn of the loop between them: a client
+        that floods would keep everyone else from theirs."""
+        now = time.monotonic()
+        earned = (now - self._credited_at) * _MESSAGES_PER_S
+        self._credit = min(_MESSAGES_AT_ONCE, self._credit + earned) - 1
+        self._credited_at = now
+        if self._credit < 0:
+            await asyncio.sleep(-self._credit / _MESSAGES_PER_S)
 
     async def tick(self) -> None:
         while True:
@@ -88,6 +112,8 @@ class _Shell:
 
     async def _do(self, decision: session.Decision) -> None:
         seat = self._seat
+        if seat is not None and self._outgoing is not None and not seat.is_read_by(self._outgoing):
+            seat = None  # another socket has taken the participant's place
         match decision:
             case session.Join(hello):
                 await self._join(hello)
@@ -128,8 +154,9 @@ class _Shell:
         self._joined.set()
 
     def _tell(self, message: ServerMessage) -> None:
-        if self._seat is not None:
-            self._seat.send(message)
+        seat = self._seat
+        if seat is not None and self._outgoing is not None and seat.is_read_by(self._outgoing):
+            seat.send(message)
 
     async def _send(self, text: str) -> None:
         try:

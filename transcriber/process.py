@@ -11,12 +11,11 @@ import contextlib
 import logging
 import os
 import secrets
-import shutil
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -46,6 +45,8 @@ HUNG_AFTER_S = 20.0
 _WRITE_CEILING_BYTES = 64 << 20
 # Each costs the server about 0.4 ms, from the cut to the caption.
 _INTERIMS_PER_S = 40
+_LONGEST_DIRECTORY = 90  # a socket's path has 107 bytes at most
+_OURS_ALONE = ("MEDIA__TURN_SECRET",)  # settings that the worker has no need to know
 
 log = logging.getLogger("roomscribe.engine")
 
@@ -139,14 +140,16 @@ class WorkerProcess:
         """Keep a worker running until cancelled."""
         backoff = _FIRST_BACKOFF_S
         while True:
-            directory = Path(tempfile.mkdtemp(prefix="roomscribe-"))  # mode 0700
             try:
-                code = await self._run_once(directory / "worker.sock")
+                with _private_directory() as directory:
+                    code = await self._run_once(directory / "worker.sock")
             except (OSError, WorkerError, TimeoutError, EOFError) as error:
                 code = 1
-                log.warning("the worker failed", extra={"error": type(error).__name__})
-            finally:
-                shutil.rmtree(directory, ignore_errors=True)
+                reason = error.strerror if isinstance(error, OSError) else str(error)
+                log.warning(
+                    "the worker failed",
+                    extra={"error": type(error).__name__, "reason": reason},
+                )
             if self.ready.is_set():
                 self._failures, backoff = 0, _FIRST_BACKOFF_S
             self._failures += 1
@@ -164,6 +167,7 @@ class WorkerProcess:
         key = secrets.token_bytes(32)
         process = await asyncio.create_subprocess_exec(
             sys.executable,
+            "-P",  # nothing that lies in the current folder
             "-m",
             "transcriber",
             "serve",
@@ -303,4 +307,14 @@ def _worker_environment() -> dict[str, str]:
     """Ours, with the place of this package: the server may run from any folder."""
     root = str(Path(__file__).resolve().parent.parent)
     path = os.environ.get("PYTHONPATH")
-    return {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{path}" if path else root}
+    inherited = {name: value for name, value in os.environ.items() if name not in _OURS_ALONE}
+    return {**inherited, "PYTHONPATH": f"{root}{os.pathsep}{path}" if path else root}
+
+
+@contextlib.contextmanager
+def _private_directory() -> Iterator[Path]:
+    """For the socket. Raises `OSError`, or `WorkerError` if its path is too long for one."""
+    with tempfile.TemporaryDirectory(prefix="roomscribe-", ignore_cleanup_errors=True) as name:
+        if len(os.fsencode(name)) > _LONGEST_DIRECTORY:
+            raise WorkerError("the path in TMPDIR is too long for a socket")
+        yield Path(name)

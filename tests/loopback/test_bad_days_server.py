@@ -67,8 +67,8 @@ async def test_a_page_that_never_reads_its_captions_is_let_go_and_the_others_rea
         left = await ada.wait_for(lambda m: bool(m["type"] == "left"))
         assert (left["participant"], left["reason"]) == ("p2", "slow_reader")
         assert value(server, "roomscribe_listeners_dropped_total") == 1
-        room.publish(speaker, caption(speaker, utterance=999))
-        await ada.wait_for(is_final("p1-999"))
+        room.publish(speaker, caption(speaker, utterance=999_999))
+        await ada.wait_for(is_final("p1-999999"))
         numbers = [m["seq"] for m in ada.seen if m["type"] == "caption"]
         assert numbers == list(range(1, room.seq + 1))
 
@@ -97,8 +97,8 @@ async def test_a_data_channel_that_is_never_read_is_let_go_and_the_others_read_o
         assert (left["participant"], left["reason"]) == ("p2", "slow_reader")
         bye = await ben.wait_for(lambda m: bool(m["type"] == "bye"))
         assert bye["reason"] == "slow_reader"
-        room.publish(speaker, caption(speaker, utterance=999))
-        await ada.wait_for(is_final("p1-999"))
+        room.publish(speaker, caption(speaker, utterance=999_999))
+        await ada.wait_for(is_final("p1-999999"))
 
 
 # A speaker whose pipeline raises

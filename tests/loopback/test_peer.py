@@ -639,3 +639,18 @@ async def test_a_candidate_that_is_none_is_refused() -> None:
 
 def test_the_label_of_the_channel_is_on_the_wire() -> None:
     assert CAPTIONS_LABEL == "captions"
+
+
+async def test_a_track_that_fails_at_its_end_lets_its_peer_close(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with peer_of(Page(Voice(tone(0.1, RATE)))) as peer:
+
+        def fail(_now: float) -> None:
+            raise RuntimeError("at the end")
+
+        monkeypatch.setattr(peer._track, "end", fail)
+        peer.end_audio()
+        assert peer.feed.is_ended
+        await peer.close()
+        assert peer.state == "closed"

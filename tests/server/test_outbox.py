@@ -2,7 +2,17 @@ import asyncio
 
 import pytest
 
-from server.outbox import FINALS_AT_MOST, Outbox
+from server.outbox import FINALS_AT_MOST, LINES_AT_MOST, SLOW_AFTER_S, Outbox
+
+
+class Clock:
+    """Moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
 async def everything(outbox: Outbox) -> list[str]:
@@ -19,26 +29,26 @@ async def test_lines_come_in_their_order() -> None:
 
 async def test_a_newer_interim_takes_the_place_of_the_waiting_one() -> None:
     outbox = Outbox()
-    outbox.put("we", replaces="p1-1")
-    outbox.put("hello", replaces="p2-1")
-    outbox.put("we meet", replaces="p1-1")
+    outbox.put("we", replaces="p1-1", is_final=False)
+    outbox.put("hello", replaces="p2-1", is_final=False)
+    outbox.put("we meet", replaces="p1-1", is_final=False)
     assert await everything(outbox) == ["hello", "we meet"]
     assert outbox.skipped == 1
 
 
 async def test_an_interim_that_was_taken_is_not_replaced() -> None:
     outbox = Outbox()
-    outbox.put("we", replaces="p1-1")
+    outbox.put("we", replaces="p1-1", is_final=False)
     assert await anext(outbox) == "we"
-    outbox.put("we meet", replaces="p1-1")
+    outbox.put("we meet", replaces="p1-1", is_final=False)
     assert await anext(outbox) == "we meet"
     assert outbox.skipped == 0
 
 
 async def test_a_final_makes_the_waiting_interim_pointless() -> None:
     outbox = Outbox()
-    outbox.put("we", replaces="p1-1")
-    outbox.put("hello", replaces="p2-1")
+    outbox.put("we", replaces="p1-1", is_final=False)
+    outbox.put("hello", replaces="p2-1", is_final=False)
     outbox.drop("p1-1")
     outbox.put("We meet.")
     assert await everything(outbox) == ["hello", "We meet."]
@@ -54,22 +64,53 @@ async def test_dropping_what_does_not_wait_is_nothing() -> None:
 async def test_interims_of_more_speakers_than_are_held_are_skipped() -> None:
     outbox = Outbox()
     for speaker in range(80):
-        outbox.put("we", replaces=f"p{speaker}-1")
+        outbox.put("we", replaces=f"p{speaker}-1", is_final=False)
     assert len(outbox) == 50
     assert outbox.skipped == 30
     assert outbox.reason is None
 
 
-async def test_who_does_not_take_their_finals_is_a_slow_reader() -> None:
-    outbox = Outbox()
+async def test_who_does_not_take_their_finals_for_long_is_a_slow_reader() -> None:
+    clock = Clock()
+    outbox = Outbox(clock)
     for number in range(FINALS_AT_MOST):
         outbox.put(f"{number}")
+    clock.now += SLOW_AFTER_S + 0.1
     assert (outbox.reason, len(outbox)) == (None, 50)
     outbox.put("one too many")
     assert (outbox.reason, len(outbox)) == ("slow_reader", 0)
     outbox.put("later")
     with pytest.raises(StopAsyncIteration):
         await anext(outbox)
+
+
+async def test_a_burst_makes_no_slow_reader() -> None:
+    clock = Clock()
+    outbox = Outbox(clock)
+    for number in range(20 * FINALS_AT_MOST):
+        outbox.put(f"{number}")
+    clock.now += SLOW_AFTER_S - 1
+    assert await anext(outbox) == "0"
+    clock.now += SLOW_AFTER_S - 1
+    outbox.put("and on")
+    assert outbox.reason is None
+
+
+async def test_what_waits_is_bounded_however_new_it_is() -> None:
+    outbox = Outbox(Clock())
+    for number in range(LINES_AT_MOST + 1):
+        outbox.put(f"{number}")
+    assert (outbox.reason, len(outbox)) == ("slow_reader", 0)
+
+
+async def test_the_newest_of_a_key_is_kept_and_counts_once() -> None:
+    clock = Clock()
+    outbox = Outbox(clock)
+    for number in range(10 * FINALS_AT_MOST):
+        outbox.put(f"{number}", replaces="updated p1")
+        clock.now += 1
+    assert outbox.reason is None
+    assert await everything(outbox) == ["499"]
 
 
 async def test_who_takes_their_finals_may_have_any_number() -> None:
@@ -86,7 +127,7 @@ async def test_interims_do_not_make_a_slow_reader() -> None:
     for _ in range(40):
         outbox.put("final")
     for revision in range(500):
-        outbox.put(f"{revision}", replaces="p1-1")
+        outbox.put(f"{revision}", replaces="p1-1", is_final=False)
     assert outbox.reason is None
     assert (await everything(outbox))[-1] == "499"
 
@@ -102,10 +143,13 @@ async def test_a_backlog_does_not_count_against_the_bound() -> None:
 
 
 async def test_a_backlog_that_was_read_leaves_the_bound_as_it_was() -> None:
-    outbox = Outbox()
+    clock = Clock()
+    outbox = Outbox(clock)
     outbox.put_backlog([f"missed {number}" for number in range(300)])
     await everything(outbox)
-    for number in range(FINALS_AT_MOST + 1):
+    outbox.put("new")
+    clock.now += SLOW_AFTER_S + 1
+    for number in range(FINALS_AT_MOST):
         outbox.put(f"new {number}")
     assert outbox.reason == "slow_reader"
 
@@ -120,8 +164,8 @@ async def test_after_the_end_what_is_in_line_still_comes_and_nothing_new() -> No
 
 
 async def test_a_last_word_comes_last_and_reaches_a_slow_reader_too() -> None:
-    for count in (1, FINALS_AT_MOST + 1):
-        outbox = Outbox()
+    for count in (1, LINES_AT_MOST + 1):
+        outbox = Outbox(Clock())
         for number in range(count):
             outbox.put(f"{number}")
         outbox.end("slow_reader", "bye")
@@ -147,7 +191,7 @@ async def test_a_waiting_reader_is_woken_by_a_line_and_by_the_end() -> None:
     await asyncio.sleep(0)
     outbox.put("final")
     await asyncio.sleep(0)
-    outbox.put("interim", replaces="p1-1")
+    outbox.put("interim", replaces="p1-1", is_final=False)
     await asyncio.sleep(0)
     outbox.end("ended")
     async with asyncio.timeout(5):

@@ -236,7 +236,10 @@ async def test_captions_are_measured(lobby: Lobby) -> None:
 # Readers
 
 
-async def test_a_listener_who_never_reads_is_closed_as_a_slow_reader(lobby: Lobby) -> None:
+async def test_a_listener_who_never_reads_is_closed_as_a_slow_reader(
+    lobby: Lobby, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.outbox.SLOW_AFTER_S", 0.0)
     ada, ben = await join(lobby, "Ada"), await join(lobby, "Ben")
     outgoing = ben.outgoing()
     room = room_of(lobby)
@@ -336,3 +339,49 @@ async def test_a_candidate_without_an_offer_is_refused(lobby: Lobby) -> None:
     with pytest.raises(Refused) as refusal:
         await ada.add_candidate("candidate:1", "0")
     assert (refusal.value.code, refusal.value.status) == ("no_offer", 409)
+
+
+# What happens to many at once
+
+
+async def test_many_who_leave_at_once_take_no_reader_along(lobby: Lobby) -> None:
+    ada = await join(lobby, "Ada")
+    others = [await join(lobby, f"Other {number}") for number in range(120)]
+    await received(ada)
+    for other in others:
+        other.leave("left")
+    assert not ada.has_left
+    assert types(await received(ada)) == ["left"] * 120
+
+
+async def test_someone_who_mutes_again_and_again_fills_nobodys_line(lobby: Lobby) -> None:
+    ada, ben = await join(lobby, "Ada"), await join(lobby, "Ben")
+    await received(ada)
+    for number in range(1000):
+        ben.set_muted(number % 2 == 0)
+    (update,) = await received(ada)
+    assert (update["participant"], update["muted"]) == ("p2", False)
+
+
+async def test_who_resumes_comes_with_the_name_and_language_they_say_now(lobby: Lobby) -> None:
+    ada = await join(lobby, "Ada", language="de")
+    back = await join(lobby, "Ada L.", resume=ada.resume, language="fr")
+    assert back is ada
+    welcome = (await received(ada))[0]
+    assert welcome["engine"]["language"] == "fr"  # type: ignore[index]
+    assert [p["name"] for p in welcome["participants"]] == ["Ada L."]  # type: ignore[attr-defined]
+    said = await lobby.house.store.transcript("standup")
+    assert said is not None
+    assert said.participants == (("p1", "Ada L."),)
+
+
+async def test_who_resumes_after_very_long_gets_older_finals_from_the_store(lobby: Lobby) -> None:
+    ada, ben = await join(lobby, "Ada"), await join(lobby, "Ben")
+    room = room_of(lobby)
+    for number in range(700):
+        room.publish(ada, caption(ada, utterance=number))
+        await received(ada)
+        await received(ben)
+    await join(lobby, "Ben", resume=ben.resume, last_seq=0)
+    missed = [m["seq"] for m in await received(ben) if m["type"] == "caption"]
+    assert missed == list(range(1, 701))

@@ -236,3 +236,42 @@ async def test_the_socket_speaks_text_only_to_its_client(server: Running) -> Non
         message = await socket.receive(timeout=5)
         assert message.type is WSMsgType.TEXT
         assert json.loads(message.data)["type"] == "welcome"
+
+
+async def test_a_script_of_another_site_is_refused(server: Running) -> None:
+    async with aiohttp.ClientSession(headers={"Origin": "http://evil.example"}) as browser:
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refusal:
+            await browser.ws_connect(f"{server.url}/api/v1/rooms/standup/ws")
+    assert refusal.value.status == 403
+
+
+async def test_a_page_of_our_own_is_let_in(server: Running) -> None:
+    async with aiohttp.ClientSession(headers={"Origin": server.url}) as browser:
+        socket = await browser.ws_connect(f"{server.url}/api/v1/rooms/standup/ws")
+        await socket.close()
+
+
+async def test_a_tab_whose_place_was_taken_cannot_act_any_more(server: Running) -> None:
+    async with joined(server.url, "standup", "Ada") as old, connected(server.url, "standup") as new:
+        await new.send(**HELLO, resume=old.resume)
+        await old.send(type="bye")
+        welcome = await new.wait_for(lambda m: bool(m["type"] == "welcome"))
+        await old.is_closed.wait()
+        await new.send(type="mute", muted=True)
+        await new.wait_for(lambda m: bool(m["type"] == "updated" and m["muted"]))
+        assert participants(server) == [welcome["participant"]]
+
+
+async def test_a_client_that_floods_leaves_the_others_their_turn(server: Running) -> None:
+    async with (
+        joined(server.url, "standup", "Flood") as flood,
+        joined(server.url, "standup", "Ada") as ada,
+    ):
+        for number in range(3000):
+            await flood.send(type="mute", muted=number % 2 == 0)
+        await ada.send(type="mute", muted=True)
+        await ada.wait_for(
+            lambda m: bool(m["type"] == "updated" and m["participant"] == ada.participant)
+        )
+        # the flood itself is still waiting for its turns
+        assert sum(m["type"] == "updated" for m in ada.seen) < 1000

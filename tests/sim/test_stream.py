@@ -51,6 +51,7 @@ class HandEngine:
     """Keeps the windows it is offered; they are answered by hand."""
 
     def __init__(self) -> None:
+        self.cadence_s = 0.0
         self.windows: list[Window] = []
         self.is_ready = True
         self.receive: Callable[[Hypothesis], None] | None = None

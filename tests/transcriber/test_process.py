@@ -1,5 +1,7 @@
 import asyncio
+import errno
 import functools
+import logging
 import os
 import signal
 import sys
@@ -12,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.clients import until
 from tests.speech import tone
 from tests.transcriber.builders import window
 from tests.transcriber.workers import is_running
@@ -580,3 +583,49 @@ async def test_it_can_be_run_from_any_folder(
     monkeypatch.chdir(tmp_path)
     async with serving() as server:
         await server.ready()
+
+
+async def test_without_a_place_for_its_socket_the_engine_is_not_there_and_nothing_else_ends(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(**_: object) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("tempfile.TemporaryDirectory", full)
+    states: list[EngineState] = []
+    process = WorkerProcess(EngineOptions("scripted"), on_status=lambda s: states.append(s.state))
+    running = asyncio.create_task(process.run(), name="process")
+    with caplog.at_level(logging.WARNING, "roomscribe"):
+        await until(lambda: EngineState.FAILED in states)
+    running.cancel()
+    await asyncio.wait({running})
+    assert running.cancelled()
+    assert {vars(record)["reason"] for record in caplog.records} == {"No space left on device"}
+
+
+async def test_a_temporary_folder_with_too_long_a_name_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    deep = tmp_path / ("x" * 100)
+    deep.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(deep))
+    process = WorkerProcess(EngineOptions("scripted"))
+    running = asyncio.create_task(process.run(), name="process")
+    with caplog.at_level(logging.WARNING, "roomscribe"):
+        await until(lambda: bool(caplog.records))
+    running.cancel()
+    await asyncio.wait({running})
+    assert "TMPDIR is too long" in vars(caplog.records[0])["reason"]
+
+
+async def test_what_lies_in_the_current_folder_does_not_reach_the_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit('shadowed')\n")
+    monkeypatch.chdir(tmp_path)
+    process = WorkerProcess(EngineOptions("scripted"))
+    running = asyncio.create_task(process.run(), name="process")
+    async with asyncio.timeout(20):
+        await process.ready.wait()
+    running.cancel()
+    await asyncio.wait({running})
