@@ -5,20 +5,22 @@ a `.env` file in the current folder. All faults are told at once.
 """
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from pydantic_settings import (
-    BaseSettings,
-    DotEnvSettingsSource,
-    NoDecode,
-    SettingsConfigDict,
-)
-from pydantic_settings.exceptions import SettingsError
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, SettingsConfigDict
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
+# What aiortc takes too, which would otherwise refuse every peer: no [IPv6] address, and a
+# transport for TURN only.
+_ICE_URL = re.compile(
+    r"(stuns?:[^?:/\s]+(:[0-9]{1,5})?|turns?:[^?:/\s]+(:[0-9]{1,5})?(\?transport=(udp|tcp))?)"
+)
+_LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 
 
 class BadSettings(Exception):
@@ -40,13 +42,19 @@ class ServerSettings(_Group):
         "info", description="Least level of what is logged."
     )
 
+    # An empty one would listen on every interface.
+    @field_validator("host")
+    @classmethod
+    def _not_empty(cls, host: str) -> str:
+        return _given(host)
+
     @property
     def is_loopback(self) -> bool:
         return self.host in _LOOPBACK or self.host.startswith("127.")
 
 
 class IceServerSetting(_Group):
-    urls: tuple[str, ...]
+    urls: tuple[str, ...] = Field(min_length=1)
     username: str | None = None
     credential: str | None = None
 
@@ -57,20 +65,23 @@ class IceServerSetting(_Group):
 
     @field_validator("urls")
     @classmethod
-    def _known_schemes(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+    def _with_scheme_and_host(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
         for url in urls:
-            if url.split(":")[0] not in ("stun", "stuns", "turn", "turns"):
-                raise ValueError("an ICE server begins with stun:, stuns:, turn: or turns:")
+            if not _ICE_URL.fullmatch(url):
+                raise ValueError(
+                    "an ICE server begins with stun:, stuns:, turn: or turns: and names a host, "
+                    "as stun:stun.example.org:3478 does"
+                )
         return urls
 
 
 class MediaSettings(_Group):
-    host_addresses: Annotated[tuple[str, ...], NoDecode] = Field(
+    host_addresses: tuple[str, ...] = Field(
         (),
         description="Comma-separated addresses to gather ICE candidates on. Unset: every "
         "interface, and loopback too while the server listens on loopback.",
     )
-    ice_servers: Annotated[tuple[IceServerSetting, ...], NoDecode] = Field(
+    ice_servers: tuple[IceServerSetting, ...] = Field(
         (),
         description="STUN and TURN servers for browsers and for the server itself, as JSON: "
         '`[{"urls":"stun:stun.example.org"}]`.',
@@ -105,7 +116,11 @@ class MediaSettings(_Group):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
-    # Decoded here and not by pydantic-settings, which stops at the first text that is no JSON.
+    @field_validator("host_addresses")
+    @classmethod
+    def _ip_addresses(cls, addresses: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(ip_address(address)) for address in addresses)
+
     @field_validator("ice_servers", mode="before")
     @classmethod
     def _json_list(cls, value: object) -> object:
@@ -132,6 +147,13 @@ class TranscriberSettings(_Group):
         "silero", description="What tells speech from noise: a small model, or loudness alone."
     )
 
+    @field_validator("language")
+    @classmethod
+    def _language_tag(cls, language: str) -> str:
+        if not _LANGUAGE.fullmatch(language):
+            raise ValueError("a language is a tag such as en or pt-BR")
+        return language
+
 
 class RoomSettings(_Group):
     linger_s: float = Field(
@@ -157,6 +179,8 @@ class AdmissionSettings(_Group):
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_nested_delimiter="__",
+        # JSON is decoded above: pydantic-settings stops at the first text that is none
+        enable_decoding=False,
         env_file=".env",
         env_file_encoding="utf-8",
         extra="ignore",
@@ -172,12 +196,25 @@ class Settings(BaseSettings):
         Path("data"), description="Folder where what was said is kept; made when missing."
     )
 
+    # An empty one would be the current folder.
+    @field_validator("data_dir", mode="before")
+    @classmethod
+    def _not_empty(cls, folder: object) -> object:
+        return _given(folder) if isinstance(folder, str) else folder
+
+
+def _given(text: str) -> str:
+    if not text:
+        raise ValueError("is empty; unset it for the default")
+    return text
+
 
 # Named by what clients rely on, and not built yet: to pass over them would open a door that
 # an operator believes shut.
 _NOT_YET = {
     "AUTH__SECRET": "join tokens are not built yet: rooms are open to everyone who can reach "
     "the server; unset it",
+    "TRANSCRIBER__MODEL": "a choice of models is not built yet: no engine has one; unset it",
     "TRANSCRIBER__SOCKET": "sharing one worker between servers is not built yet; unset it",
 }
 
@@ -185,14 +222,12 @@ _NOT_YET = {
 def load_settings(environment: dict[str, str]) -> Settings:
     """Read the environment and `.env`. Raises `BadSettings` with every fault."""
     # names are read in any case, and from `.env` too
-    given = {**DotEnvSettingsSource(Settings).env_vars}
+    given = {**_read_dotenv()}
     given.update((name.lower(), value) for name, value in environment.items())
     not_yet = {name: why for name, why in _NOT_YET.items() if given.get(name.lower())}
     faults = [f"{name}: {why}" for name, why in not_yet.items()]
     try:
         settings = Settings()
-    except SettingsError as error:
-        raise BadSettings([*faults, str(error)]) from None
     except ValidationError as error:
         others = [_fault(e) for e in error.errors()]
         faults += [fault for fault in others if fault.split(":")[0] not in not_yet]
@@ -202,11 +237,22 @@ def load_settings(environment: dict[str, str]) -> Settings:
     return settings
 
 
+def _read_dotenv() -> Mapping[str, str | None]:
+    try:
+        return DotEnvSettingsSource(Settings).env_vars
+    except UnicodeDecodeError:
+        raise BadSettings([".env: is not UTF-8"]) from None
+    except OSError as error:
+        raise BadSettings([f".env: cannot be read: {error.strerror}"]) from None
+
+
 def _fault(error: Any) -> str:
     name = "__".join(str(part).upper() for part in error["loc"])
     if error["type"] == "extra_forbidden":
         return f"{name}: there is no such setting"
-    return f"{name}: {error['msg']}"
+    if error["type"] == "model_type" and len(error["loc"]) == 1:
+        return f"{name}: is a group; its settings are named {name}__..."
+    return f"{name}: {error['msg'].removeprefix('Value error, ')}"
 
 
 def describe() -> Iterator[tuple[str, str, str, str]]:

@@ -139,8 +139,10 @@ class Lobby:
         languages = self.house.engine.status.info.languages
         if request.language is not None:
             return check_language(request.language, languages)
-        default = self.house.settings.transcriber.language
-        return default if default in languages else languages[0]
+        try:
+            return check_language(self.house.settings.transcriber.language, languages)
+        except Refused:
+            return languages[0]
 
     async def _sweep_forever(self) -> None:
         while True:

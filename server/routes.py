@@ -60,7 +60,11 @@ class Routes:
         return _file("index.html")
 
     async def room_page(self, request: web.Request) -> web.StreamResponse:
-        check_room(request.match_info["room"])
+        """The page, also of a bad name: it tells a person what is wrong with it."""
+        try:
+            check_room(request.match_info["room"])
+        except Refused as error:
+            return _file("room.html", error.status)
         return _file("room.html")
 
     async def asset(self, request: web.Request) -> web.StreamResponse:
@@ -129,11 +133,10 @@ class Routes:
         room = self._lobby.rooms.get(name)
         if room is not None:
             return web.json_response(summary(room))
-        ended = await self._house.store.ended_rooms(1000)
-        for past in ended:
-            if past.name == name:
-                return web.json_response(_ended(past))
-        raise _no_room()
+        ended = await self._house.store.ended_room(name)
+        if ended is None:
+            raise _no_room()
+        return web.json_response(_ended(ended))
 
     async def socket(self, request: web.Request) -> web.StreamResponse:
         return await ws.serve_socket(request, self._lobby)
@@ -220,7 +223,7 @@ def _ended(room: EndedRoom) -> dict[str, object]:
     }
 
 
-def _file(path: str) -> web.StreamResponse:
+def _file(path: str, status: int = 200) -> web.StreamResponse:
     try:
         file = (STATIC / path).resolve()
         found = file.is_relative_to(STATIC) and file.suffix in _PAGES and file.is_file()
@@ -229,5 +232,7 @@ def _file(path: str) -> web.StreamResponse:
     if not found:
         raise web.HTTPNotFound
     return web.FileResponse(
-        file, headers={"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
+        file,
+        status=status,
+        headers={"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"},
     )

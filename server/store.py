@@ -119,7 +119,8 @@ class Store:
         return StoreHealth(reason is None, reason, self._count_pending(), self._lost)
 
     async def transcript(self, room_name: str) -> Transcript | None:
-        """The latest room of that name, live or ended, or None. Raises `StoreError`."""
+        """The latest room of that name that has finals or gaps, else the latest, live or
+        ended, or None. Raises `StoreError`."""
         pending = self._pending()
         return await self._read(lambda c: records.transcript(c, room_name, pending))
 
@@ -131,6 +132,11 @@ class Store:
     async def ended_rooms(self, limit: int = 100) -> list[EndedRoom]:
         """Rooms that have ended, the last one first; up to a second old. Raises `StoreError`."""
         return await self._read(lambda c: records.ended_rooms(c, limit))
+
+    async def ended_room(self, name: str) -> EndedRoom | None:
+        """The last room of that name that has ended; up to a second old. Raises `StoreError`."""
+        ended = await self._read(lambda c: records.ended_rooms(c, 1, name))
+        return ended[0] if ended else None
 
     async def run(self) -> None:
         """Write what is recorded, until `close`. No fault of the disk ends it."""

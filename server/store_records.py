@@ -197,14 +197,31 @@ async def transcript(
 
 
 async def _latest_room(
-    connection: AsyncConnection, name: str, pending: Iterable[Record]
+    connection: AsyncConnection, name: str, pending: Sequence[Record]
 ) -> RoomRecord | None:
+    """The newest room of the name that has events, else the newest: to open a name again
+    takes nobody's meeting away."""
     t = schema.room.c
-    newest = sa.select(t.id, t.name, t.started_at, t.language).where(t.name == name)
-    rows = await connection.execute(newest.order_by(t.started_at.desc()).limit(1))
-    rooms = [RoomRecord(*row) for row in rows]
-    rooms += [r.room for r in pending if isinstance(r, Started) and r.room.name == name]
-    return max(rooms, key=lambda room: room.started_at, default=None)
+    pending_in = {r.room_id for r in pending if isinstance(r, Said | Missed)}
+    has_events = sa.or_(
+        t.id.in_(pending_in),
+        sa.exists().where(schema.segment.c.room_id == t.id),
+        sa.exists().where(schema.gap.c.room_id == t.id),
+    )
+    rows = await connection.execute(
+        sa.select(has_events, t.id, t.name, t.started_at, t.language)
+        .where(t.name == name)
+        .order_by(has_events.desc(), t.started_at.desc())
+        .limit(1)
+    )
+    rooms = [(bool(has), RoomRecord(*room)) for has, *room in rows]
+    rooms += [
+        (r.room_id in pending_in, r.room)
+        for r in pending
+        if isinstance(r, Started) and r.room.name == name
+    ]
+    found = max(rooms, key=lambda room: (room[0], room[1].started_at), default=None)
+    return found[1] if found else None
 
 
 async def _end_and_names(
@@ -248,7 +265,10 @@ async def events_after(
     return [events[seq] for seq in sorted(events)[:limit]]
 
 
-async def ended_rooms(connection: AsyncConnection, limit: int) -> list[EndedRoom]:
+async def ended_rooms(
+    connection: AsyncConnection, limit: int, name: str | None = None
+) -> list[EndedRoom]:
+    """The last one first; those of one name, if one is given."""
     room, gap, segment, participant = (
         schema.room.c,
         schema.gap.c,
@@ -266,7 +286,7 @@ async def ended_rooms(connection: AsyncConnection, limit: int) -> list[EndedRoom
             said.scalar_subquery().label("segments"),
             sa.func.coalesce(lost.scalar_subquery(), 0.0).label("lost_s"),
         )
-        .where(room.ended_at.is_not(None))
+        .where(room.ended_at.is_not(None), sa.true() if name is None else room.name == name)
         .order_by(room.ended_at.desc())
         .limit(limit)
     )

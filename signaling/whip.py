@@ -16,6 +16,7 @@ async def offer(request: web.Request, lobby: Lobby) -> web.Response:
     room = messages.check_room(request.match_info["room"])
     name = messages.check_name(request.query.get("name", "WHIP"))
     sdp = await _body(request, _SDP)
+    _check_offer(sdp)
     seat = await lobby.join(
         JoinRequest(room, name, request.query.get("language"), has_socket=False)
     )
@@ -65,12 +66,23 @@ def _seat(request: web.Request, lobby: Lobby) -> Seat:
     return seat
 
 
+def _check_offer(sdp: str) -> None:
+    """Before a room is opened for it: the peer, which parses it, comes after the seat."""
+    if not sdp.startswith("v=0"):
+        raise Refused("bad_sdp", "the offer is not SDP")
+    if not any(line.startswith("m=audio ") for line in sdp.splitlines()):
+        raise Refused("no_audio", "the offer has no audio")
+
+
 async def _body(request: web.Request, content_type: str) -> str:
     if request.content_type != content_type:
         raise Refused("bad_content_type", f"the body must be {content_type}", status=415)
-    body = await request.content.read(_MAX_SDP_BYTES + 1)
-    while len(body) <= _MAX_SDP_BYTES and (more := await request.content.read(_MAX_SDP_BYTES)):
-        body += more
+    try:
+        body = await request.content.read(_MAX_SDP_BYTES + 1)
+        while len(body) <= _MAX_SDP_BYTES and (more := await request.content.read(_MAX_SDP_BYTES)):
+            body += more
+    except web.RequestPayloadError:
+        raise Refused("bad_sdp", "the body is not encoded as its headers say") from None
     if len(body) > _MAX_SDP_BYTES:
         raise Refused("too_large", "the body is larger than 64 KiB", status=413)
     try:

@@ -197,7 +197,10 @@ async function loadHistory() {
   try {
     const answer = await fetch(`${api}/transcript.json`, { signal: AbortSignal.timeout(10_000) });
     // A room in which nobody has spoken may have no transcript yet.
-    if (answer.ok) ledger.receiveHistory(await answer.json(), HISTORY);
+    if (!answer.ok) return;
+    const said = await answer.json();
+    // An earlier meeting of this room: its segments are named as ours will be.
+    if (said.ended_at === null) ledger.receiveHistory(said, HISTORY);
     else if (answer.status !== 404) throw new Error(`transcript: ${answer.status}`);
     hasHistory = true;
     clearNotice("history");

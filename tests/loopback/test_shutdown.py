@@ -165,7 +165,7 @@ async def test_those_who_only_read_or_only_send_do_not_hold_it_up(tmp_path: Path
                 async with asyncio.timeout(10):
                     rest = await stream.content.read()
                 assert b'"final":true' in rest
-                assert rest.endswith(b'event: bye\ndata: {"reason":"ended"}\n\n')
+                assert rest.endswith(b'event: bye\ndata: {"reason":"shutdown"}\n\n')
             assert await stopping == 0
         assert not is_alive(worker)
 

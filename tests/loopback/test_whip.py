@@ -166,6 +166,10 @@ async def test_an_offer_that_cannot_be_used_is_refused_and_nobody_stays(
         offer = change(await speaker.make_offer())
         await assert_refused(await speaker.post("standup", offer), 400, code)
         assert participants(server) == {}
+        # what is seen at a glance opens no room
+        assert ("standup" in server.lobby.rooms) == (
+            offer.startswith("v=0") and "\nm=audio" in offer
+        )
 
 
 async def test_a_whip_speaker_who_connected_in_time_stays(

@@ -13,7 +13,7 @@ import pytest
 from server.config import BadSettings, Settings, as_json, describe, load_settings
 
 ROOT = Path(__file__).parents[2]
-GROUPS = ("SERVER__", "MEDIA__", "TRANSCRIBER__", "ROOMS__", "AUTH__", "DATA_DIR")
+GROUPS = ("SERVER", "MEDIA", "TRANSCRIBER", "ROOMS", "AUTH", "DATA_DIR")
 
 
 @pytest.fixture(autouse=True)
@@ -120,17 +120,16 @@ def test_all_faults_are_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     dotenv("DATA_DIR=", "ROOMS__LINGER_S=soon")
     told = faults(
         monkeypatch,
+        MEDIA="none",
         SERVER__PORT="70000",
         SERVER__LOG_LEVEL="loud",
-        MEDIA__TURN_TTL_S="1",
-        MEDIA__ICE_SERVERS="{not json",
         TRANSCRIBER__ENGINE="magic",
         AUTH__SECRET="s3cret",
     )
     assert sorted(line.split(":")[0] for line in told) == [
         "AUTH__SECRET",
-        "MEDIA__ICE_SERVERS",
-        "MEDIA__TURN_TTL_S",
+        "DATA_DIR",
+        "MEDIA",
         "ROOMS__LINGER_S",
         "SERVER__LOG_LEVEL",
         "SERVER__PORT",
@@ -152,6 +151,13 @@ def test_an_unknown_name_in_a_group_is_a_fault(monkeypatch: pytest.MonkeyPatch, 
         ("{not json", "JSON"),
         ('{"urls":"stun:a"}', "list"),
         ('[{"urls":"http://a"}]', "begins with stun:"),
+        ('[{"urls":"stun"}]', "names a host"),
+        ('[{"urls":"stun:"}]', "names a host"),
+        ('[{"urls":"turn::3478"}]', "names a host"),
+        ('[{"urls":"stun://a"}]', "names a host"),
+        ('[{"urls":"stun:a b"}]', "names a host"),
+        ('[{"urls":["stun:a",""]}]', "begins with stun:"),
+        ('[{"urls":[]}]', "at least 1"),
         ('[{"username":"u"}]', "required"),
         ('[{"urls":"stun:a","user":"u"}]', "no such setting"),
         ('["stun:a"]', "dictionary"),
@@ -165,7 +171,53 @@ def test_bad_ice_servers_are_a_fault_of_that_setting(
     assert why in told
 
 
-@pytest.mark.parametrize("name", ["AUTH__SECRET", "TRANSCRIBER__SOCKET"])
+@pytest.mark.parametrize(
+    "url", ["stun:a.example:3478", "turn:192.0.2.1", "turns:a:443?transport=tcp", "stuns:a-b_c"]
+)
+def test_an_ice_server_has_a_host_and_may_have_a_port(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    settings = load(monkeypatch, MEDIA__ICE_SERVERS=json.dumps([{"urls": url}]))
+    assert settings.media.ice_servers[0].urls == (url,)
+
+
+@pytest.mark.parametrize("given", ["eth0", "192.0.2.1, example.org", "192.0.2.0/24", "1.2.3"])
+def test_a_host_address_that_is_none_is_a_fault(
+    monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    (told,) = faults(monkeypatch, MEDIA__HOST_ADDRESSES=given)
+    assert told.startswith("MEDIA__HOST_ADDRESSES: ")
+    assert "does not appear to be an IPv4 or IPv6 address" in told
+
+
+@pytest.mark.parametrize("name", ["SERVER__HOST", "DATA_DIR"])
+@pytest.mark.parametrize("way", ["environment", "dotenv"])
+def test_an_empty_address_or_folder_is_a_fault_and_not_everything(
+    monkeypatch: pytest.MonkeyPatch, name: str, way: str
+) -> None:
+    if way == "dotenv":
+        dotenv(f"{name}=")
+        (told,) = faults(monkeypatch)
+    else:
+        (told,) = faults(monkeypatch, **{name: ""})
+    assert told == f"{name}: is empty; unset it for the default"
+
+
+@pytest.mark.parametrize("language", ["en", "pt-BR", "zh-Hant-TW"])
+def test_a_language_is_a_tag(monkeypatch: pytest.MonkeyPatch, language: str) -> None:
+    settings = load(monkeypatch, TRANSCRIBER__LANGUAGE=language)
+    assert settings.transcriber.language == language
+
+
+@pytest.mark.parametrize("language", ["", "english", "e", "en_US", "en-", "en\n"])
+def test_a_language_that_is_no_tag_is_a_fault(
+    monkeypatch: pytest.MonkeyPatch, language: str
+) -> None:
+    (told,) = faults(monkeypatch, TRANSCRIBER__LANGUAGE=language)
+    assert told == "TRANSCRIBER__LANGUAGE: a language is a tag such as en or pt-BR"
+
+
+@pytest.mark.parametrize("name", ["AUTH__SECRET", "TRANSCRIBER__MODEL", "TRANSCRIBER__SOCKET"])
 @pytest.mark.parametrize("way", ["environment", "lower case", "dotenv"])
 def test_what_is_not_built_yet_is_refused_and_not_passed_over(
     monkeypatch: pytest.MonkeyPatch, name: str, way: str
@@ -181,12 +233,20 @@ def test_what_is_not_built_yet_is_refused_and_not_passed_over(
     assert "s3cret" not in line
 
 
-@pytest.mark.parametrize("given", ["8080", "{not json"])
-def test_a_group_without_a_name_is_a_fault_of_it(
-    monkeypatch: pytest.MonkeyPatch, given: str
+@pytest.mark.parametrize("given", ["", "8080", "foo", "{not json", "{}"])
+@pytest.mark.parametrize("way", ["environment", "dotenv"])
+def test_a_group_without_a_name_is_a_fault_of_it_and_hides_no_other(
+    monkeypatch: pytest.MonkeyPatch, given: str, way: str
 ) -> None:
-    (told,) = faults(monkeypatch, SERVER=given)
-    assert "server" in told.lower()
+    if way == "dotenv":
+        dotenv(f"SERVER={given}")
+    else:
+        monkeypatch.setenv("SERVER", given)
+    told = faults(monkeypatch, ROOMS__LINGER_S="-1")
+    assert told == [
+        "SERVER: is a group; its settings are named SERVER__...",
+        "ROOMS__LINGER_S: Input should be greater than or equal to 0",
+    ]
 
 
 def test_settings_in_force_hide_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,6 +296,20 @@ def test_bad_settings_end_the_start_with_a_line_for_each() -> None:
     for name in ("SERVER__PORT", "SERVER__PROT", "AUTH__SECRET"):
         assert sum(name in line for line in lines) == 1
     assert not Path("data").exists()
+
+
+def test_a_dotenv_file_that_is_not_utf_8_is_one_line() -> None:
+    Path(".env").write_bytes("DATA_DIR=Gespräche".encode("latin-1"))
+    ended = command()
+    assert (ended.returncode, ended.stderr) == (2, "roomscribe: .env: is not UTF-8\n")
+
+
+def test_a_dotenv_file_that_cannot_be_read_is_one_line() -> None:
+    Path(".env").symlink_to("/proc/self/mem")  # opens, also for root, and then fails to read
+    ended = command()
+    assert ended.returncode == 2
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("roomscribe: .env: cannot be read: ")
 
 
 def test_a_port_in_use_is_one_line() -> None:

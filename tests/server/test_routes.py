@@ -12,6 +12,7 @@ from yarl import URL
 
 from server.lobby import Lobby
 from server.observer import Observer
+from server.store import RoomRecord
 from tests.clients import until
 from tests.server.rooms import caption, end_room, gap, join, room_of
 from transcriber.types import EngineState, EngineStatus
@@ -19,6 +20,8 @@ from transcriber.types import EngineState, EngineStatus
 Http = TestClient[web.Request, web.Application]
 
 ROOT = Path(__file__).parents[2]
+# as much of one as is looked at before someone is let in
+OFFER = b"v=0\r\nm=audio 9\r\n"
 ISO = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 
@@ -116,7 +119,6 @@ async def test_what_is_not_done_there_is_a_405(http: Http, method: str, path: st
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("GET", "/r/{}"),
         ("GET", "/api/v1/rooms/{}"),
         ("GET", "/api/v1/rooms/{}/ws"),
         ("GET", "/api/v1/rooms/{}/captions"),
@@ -130,6 +132,14 @@ async def test_a_room_that_is_not_allowed_is_bad_everywhere(
     for room in ("a%20b", "%C3%A9", "x" * 65, "a.b", "%00"):
         answer = await http.request(method, URL(path.format(room), encoded=True))
         await assert_error(answer, 400, "bad_room")
+
+
+async def test_a_link_to_a_room_that_is_not_allowed_is_a_page_that_says_so(http: Http) -> None:
+    page = await (await http.get("/r/standup")).text()
+    for room in ("a%20b", "%C3%A9", "x" * 65, "a.b", "%00"):
+        answer = await http.get(URL(f"/r/{room}", encoded=True))
+        assert (answer.status, answer.content_type) == (400, "text/html")
+        assert await answer.text() == page
 
 
 @pytest.mark.parametrize("name", ["%20", "x" * 65, "a%0Ab"])
@@ -269,6 +279,20 @@ async def test_rooms_that_ended_are_listed_too(http: Http, lobby: Lobby) -> None
     }
 
 
+async def test_a_room_that_ended_is_found_behind_any_number_of_later_ones(
+    http: Http, lobby: Lobby
+) -> None:
+    await join(lobby)
+    await end_room(lobby)
+    store = lobby.house.store
+    for number in range(1001):
+        store.room_started(RoomRecord(f"later-{number}", f"later-{number}", 4e9, "en"))
+        store.room_ended(f"later-{number}", 4e9 + number)
+    await until(lambda: store.health.pending == 0)
+    body = await (await http.get("/api/v1/rooms/standup")).json()
+    assert body["room"] == "standup"
+
+
 @pytest.mark.parametrize("path", ["", "/captions", "/transcript.json", "/transcript.srt"])
 async def test_a_room_that_never_was_is_a_404(http: Http, path: str) -> None:
     answer = await http.get(f"/api/v1/rooms/nowhere{path}")
@@ -366,16 +390,48 @@ async def test_an_offer_that_is_too_large_is_refused(http: Http, lobby: Lobby, s
     assert lobby.rooms == {}
 
 
-@pytest.mark.parametrize("body", [b"", b"hello", b"\xff\xfe", b"v=0\r\n", b"v=0\r\nm=audio 9\r\n"])
-async def test_an_offer_that_is_not_sdp_is_refused_and_nobody_stays(
-    http: Http, lobby: Lobby, body: bytes
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"", "bad_sdp"),
+        (b"hello", "bad_sdp"),
+        (b"\xff\xfe", "bad_sdp"),
+        (b"hello\r\nv=0\r\nm=audio 9\r\n", "bad_sdp"),
+        (b"v=0\r\n", "no_audio"),
+        (b"v=0\r\nm=video 9\r\na=m=audio 9\r\n", "no_audio"),
+    ],
+)
+async def test_what_is_no_offer_of_audio_is_refused_and_opens_no_room(
+    http: Http, lobby: Lobby, body: bytes, code: str
 ) -> None:
     answer = await http.post(
         "/whip/standup", data=body, headers={"Content-Type": "application/sdp"}
     )
-    code = (await answer.json())["error"]["code"]
-    await assert_error(answer, 400, "no_audio" if code == "no_audio" else "bad_sdp")
+    await assert_error(answer, 400, code)
+    assert lobby.rooms == {}
+
+
+async def test_an_offer_that_cannot_be_parsed_is_refused_and_nobody_stays(
+    http: Http, lobby: Lobby
+) -> None:
+    answer = await http.post(
+        "/whip/standup", data=OFFER, headers={"Content-Type": "application/sdp"}
+    )
+    await assert_error(answer, 400, "bad_sdp")
     assert all(not room.participants for room in lobby.rooms.values())
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+async def test_an_offer_that_is_not_encoded_as_it_says_is_refused(
+    http: Http, lobby: Lobby, encoding: str
+) -> None:
+    answer = await http.post(
+        "/whip/standup",
+        data=OFFER,
+        headers={"Content-Type": "application/sdp", "Content-Encoding": encoding},
+    )
+    await assert_error(answer, 400, "bad_sdp")
+    assert lobby.rooms == {}
 
 
 async def test_an_offer_is_read_to_its_end_and_no_further_than_is_allowed(
@@ -397,7 +453,7 @@ async def test_an_offer_is_read_to_its_end_and_no_further_than_is_allowed(
 async def test_whip_in_an_unknown_language_is_refused(http: Http, lobby: Lobby) -> None:
     answer = await http.post(
         "/whip/standup?language=tlh",
-        data=b"v=0\r\n",
+        data=OFFER,
         headers={"Content-Type": "application/sdp"},
     )
     await assert_error(answer, 400, "bad_language")
@@ -415,7 +471,7 @@ async def test_whip_is_told_to_come_back_when_the_server_shuts_down(
 ) -> None:
     await lobby.close()
     answer = await http.post(
-        "/whip/standup", data=b"v=0\r\n", headers={"Content-Type": "application/sdp"}
+        "/whip/standup", data=OFFER, headers={"Content-Type": "application/sdp"}
     )
     await assert_error(answer, 503, "shutting_down", retryable=True)
     assert answer.headers["Retry-After"] == "5"

@@ -209,6 +209,37 @@ async def test_the_latest_room_of_a_name_is_the_one_exported(path: Path) -> None
     assert await stored_texts(path) == ["second meeting"]
 
 
+@pytest.mark.parametrize("event", [final(1), lost(1)], ids=["segment", "gap"])
+async def test_a_meeting_stays_exported_when_its_name_is_opened_again(
+    path: Path, event: StoredEvent
+) -> None:
+    async with Store.open(path) as store:
+        record(store, begin(store, room()), event)
+        begin(store, room(at_s=3600))
+        waiting = await store.transcript("standup")
+    async with Store.open(path) as store:
+        stored = await store.transcript("standup")
+        record(store, room(at_s=3600).id, final(1, "second meeting"))
+        spoken_in = await store.transcript("standup")
+    assert waiting is not None
+    assert stored is not None
+    assert spoken_in is not None
+    assert (waiting.started_at, stored.started_at) == (OPENED, OPENED)
+    assert (*stored.segments, *stored.gaps) == (event.event,)
+    assert [segment.text for segment in spoken_in.segments] == ["second meeting"]
+
+
+async def test_of_rooms_in_which_nothing_was_said_the_newest_is_exported(path: Path) -> None:
+    async with writing(path) as store:
+        for at_s in (0.0, 7200.0, 3600.0):
+            begin(store, room(at_s=at_s))
+    async with Store.open(path) as store:
+        begin(store, room(at_s=60))
+        transcript = await store.transcript("standup")
+    assert transcript is not None
+    assert transcript.started_at == OPENED + 7200
+
+
 async def test_segments_come_in_the_order_in_which_they_were_spoken(path: Path) -> None:
     async with writing(path) as store:
         begin(store, room())
@@ -286,6 +317,20 @@ async def test_ended_rooms_are_listed_the_last_one_first(path: Path) -> None:
         segments=2,
         lost_s=2.5,
     )
+
+
+async def test_an_ended_room_is_found_by_its_name_the_last_one_first(path: Path) -> None:
+    async with writing(path) as store:
+        for name, at_s in (("standup", 0.0), ("standup", 3600.0), ("other", 7200.0)):
+            record(store, begin(store, room(name, at_s=at_s)), final(1))
+            store.room_ended(room(name, at_s=at_s).id, OPENED + at_s + 60)
+    async with Store.open(path) as store:
+        _other, last, _first = await store.ended_rooms()
+        assert last.id == room(at_s=3600.0).id
+        assert await store.ended_room("standup") == last
+        assert await store.ended_room("nowhere") is None
+        begin(store, room("live"))
+        assert await store.ended_room("live") is None
 
 
 async def test_a_room_left_open_by_a_crash_is_ended_at_its_last_known_moment(path: Path) -> None:
