@@ -191,6 +191,8 @@ class Peer:
         try:
             async with asyncio.timeout(_CLOSE_TIMEOUT_S):
                 await self._connection.close()
+                if self._tap is not None:
+                    await self._tap.end_consent()
         except Exception:
             # in time, or in whatever aiortc ran into: who closes a peer goes on
             log.warning("a peer did not close cleanly", exc_info=True)

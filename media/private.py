@@ -133,6 +133,16 @@ class Tap:
         for protocol in self._dtls.transport._connection._protocols:
             vars(protocol).pop("datagram_received", None)
 
+    async def end_consent(self) -> None:
+        """After closing: an ICE agent that was closed in the turn in which it connected begins
+        to ask for consent all the same, and would never stop (aioice 0.13, `connect`)."""
+        connection = self._dtls.transport._connection
+        for _ in range(2):  # turns in which `connect` goes on
+            await asyncio.sleep(0)
+        task, connection._query_consent_task = connection._query_consent_task, None
+        if task is not None:
+            task.cancel()
+
     def codec_name(self, payload_type: int) -> str | None:
         """The negotiated codec of a payload type, once the receiver has started."""
         codec = self._receiver["_RTCRtpReceiver__codecs"].get(payload_type)

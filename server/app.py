@@ -85,6 +85,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             rooms = tasks.create_task(lobby.run(), name="lobby")
             try:
                 port = await _listen(runner, settings)
+                log.info("opus decoder", extra={"source": opus_source()})
                 # Not before: a worker that is stopped while it starts says so, too.
                 engine = lobby.house.engine
                 background.append(tasks.create_task(engine.run(), name="worker-process"))
@@ -121,7 +122,6 @@ def _lobby(settings: Settings, store: Store) -> Lobby:
     )
     metrics = Metrics()
     metrics.opus_source.labels(opus_source()).set(1)
-    log.info("opus decoder", extra={"source": opus_source()})
     lobby = Lobby(House(settings, metrics, store, engine, admission))
     return lobby
 

@@ -267,8 +267,10 @@ def main() -> None:
             f"{statistics.median(floor_ms(packet_ms, wideband) for _ in range(3)):.2f} ms\n"
         )
     sys.stdout.write(
-        "\n| server | speakers | packets | vad | ms CPU per s | cores | MB each | MB | threads each "
-        "| delivered % | lag p50 / p99 / worst, ms | ms CPU per join |\n" + "|---" * 12 + "|\n"
+        "\n| server | speakers | packets | vad | ms CPU per s | cores | MB each | MB "
+        "| threads each | delivered % | lag p50 / p99 / worst, ms | ms CPU per join |\n"
+        + "|---" * 12
+        + "|\n"
     )
     rows = asyncio.run(run(cases, given.seconds, given.repeat))
     if given.json:

@@ -52,8 +52,10 @@ async def test_whip_and_readiness_say_when_it_is_full(server: Running) -> None:
 async def test_when_someone_has_left_there_is_room_again(server: Running) -> None:
     async with joined(server.url, "standup", "Ada") as ada:
         await ada.speak(Voice(tone(0.1, RATE)))
+        await until(lambda: ada.channel is not None and ada.channel.readyState == "open")
         await ada.send(type="bye")
         admission = server.lobby.house.admission
         await until(lambda: admission.admissible == 1)
         async with joined(server.url, "standup", "Ben") as ben:
             await ben.speak(Voice(tone(0.1, RATE)))
+            await until(lambda: ben.channel is not None and ben.channel.readyState == "open")

@@ -155,10 +155,10 @@ async def test_the_socket_wants_an_upgrade(http: Http) -> None:
 async def test_what_goes_wrong_in_here_stays_in_here(
     http: Http, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(_: Observer) -> int:
+    def fail() -> int:
         raise RuntimeError(f"{ROOT} is on fire")
 
-    monkeypatch.setattr(Observer, "memory_bytes", fail)
+    monkeypatch.setattr("server.machine.resident_bytes", fail)
     await assert_error(await http.get("/healthz"), 500, "internal", retryable=True)
     assert [record.message for record in caplog.records] == ["a request failed"]
 
