@@ -20,10 +20,10 @@ comma = ,
 PURE_LIST = $(subst $(empty) $(empty),$(comma),$(strip $(PURE)))
 
 .DEFAULT_GOAL = help
-.PHONY: help run test check format clean setup-dev
+.PHONY: help run test check bench-media format clean setup-dev
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST)
 
 # exec: the server itself gets Ctrl-C and SIGTERM, and its exit status is the answer
 run: ## install into .venv where needed, and serve
@@ -48,6 +48,9 @@ check: setup-dev ## format, lint, types, the arrows between packages, fast tests
 	@$(VENV)/bin/lint-imports --no-logo
 	@echo "roomscribe: fast tests"
 	@$(PYTEST) -q -m "not browser and not slow"
+
+bench-media: setup-dev ## what a speaker costs, beside the usual aiortc code, in one run
+	@$(PY) -m soak.bench_media --json bench-media.json
 
 format: setup-dev ## put the code into the house's format
 	@$(PY) -m ruff format .

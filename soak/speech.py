@@ -6,6 +6,7 @@ DTX on.
 
 import ctypes
 import ctypes.util
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,7 +98,7 @@ def decode_all(payloads: list[bytes]) -> float:
 
 def _level(frame: NDArray[np.float32]) -> int:
     rms = float(np.sqrt(np.mean(np.square(frame))))
-    return min(127, max(0, round(-20 * np.log10(max(rms, 1e-7)))))
+    return min(127, max(0, round(-20 * math.log10(max(rms, 1e-7)))))
 
 
 def _libopus() -> ctypes.CDLL:
