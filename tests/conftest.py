@@ -14,7 +14,14 @@ from server.config import MediaSettings, ServerSettings, Settings, TranscriberSe
 
 _SETTLE_S = 3.0
 # Whole rooms in real time, and processes that start and end: not for `make check`.
-_SLOW = ("loopback", "browser", "transcriber/test_process.py", "transcriber/test_worker.py")
+_SLOW = (
+    "loopback",
+    "browser",
+    "media/test_private.py",
+    "sim/test_bad_networks.py",
+    "transcriber/test_process.py",
+    "transcriber/test_worker.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -210,7 +210,7 @@ def test_every_target_of_the_makefile_is_explained() -> None:
         timeout=30,
         check=True,
     ).stdout
-    explained = set(re.findall(r"make ([a-z]+)\t", helped))
+    explained = set(re.findall(r"make ([a-z-]+)\t", helped))
     assert explained == set(phony.split()) - {"setup-dev"}
 
 
