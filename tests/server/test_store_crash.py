@@ -36,6 +36,8 @@ async def live_and_die(path: Path, lifetime_s: float) -> Life:
     life = Life("")
     began_at = None
     async for line in speaker.stdout:
+        if not line.endswith(b"\n"):
+            break  # the kill came in the middle of it
         life.room_id, seq, at = line.decode().split()
         life.recorded_at[int(seq)] = float(at)
         began_at = began_at or float(at)
