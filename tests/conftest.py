@@ -18,6 +18,7 @@ _SLOW = (
     "loopback",
     "browser",
     "media/test_private.py",
+    "signaling/test_ws.py",
     "sim/test_bad_networks.py",
     "transcriber/test_process.py",
     "transcriber/test_worker.py",
