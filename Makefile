@@ -10,7 +10,7 @@ PY = $(VENV)/bin/python
 PYTEST = $(PY) -m pytest -p tests.require_all
 
 # No asyncio, sockets, clocks or logging in these, so nothing excuses an untested line.
-PURE = media/jitter.py media/timeline.py media/pcm.py \
+PURE = media/jitter.py media/timeline.py media/pcm.py media/reports.py \
 	transcriber/types.py transcriber/segmenter.py transcriber/agreement.py \
 	transcriber/scheduler.py transcriber/transcript.py \
 	signaling/messages.py signaling/session.py
@@ -50,7 +50,7 @@ check: setup-dev ## format, lint, types, the arrows between packages, fast tests
 	@$(PYTEST) -q -m "not browser and not slow"
 
 bench-media: setup-dev ## what a speaker costs, beside the usual aiortc code, in one run
-	@$(PY) -m soak.bench_media --json bench-media.json
+	@$(PY) -m soak.bench_media --json bench-media.json --plot docs/img/media-cost.png
 
 format: setup-dev ## put the code into the house's format
 	@$(PY) -m ruff format .

@@ -1,0 +1,229 @@
+"""One case of the media benchmark: a server of its own, a load on it, and what the kernel and
+`/metrics` say of it.
+"""
+
+import asyncio
+import math
+import os
+import re
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+
+from soak.host import Usage, usage
+from soak.load import Load, crowd
+
+_SETTLE_S = 3.0
+_WARM_CROWDS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    server: str  # "usual", "pion" or "ours"
+    speakers: int
+    packet_ms: int
+    wideband: bool
+    talkers: float = 1.0
+    vad: str = "energy"
+    pion: Path | None = None  # its binary
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What a case came to. CPU in ms per second of audio and speaker."""
+
+    case: Case
+    joined: int
+    cpu_ms: float
+    core: float
+    mb_per_speaker: float
+    private_mb: float
+    threads_per_speaker: float
+    delivered: float
+    lag_p50_ms: float
+    lag_p99_ms: float
+    lag_worst_ms: float
+    join_cpu_ms: float
+
+
+async def measure(case: Case, seconds: float) -> Row:
+    """One run of one case."""
+    async with (
+        _server(case) as (pid, url),
+        crowd(
+            Load(
+                url,
+                case.speakers,
+                rooms=max(1, case.speakers // 5),
+                packet_ms=case.packet_ms,
+                wideband=case.wideband,
+                talkers=case.talkers,
+            )
+        ) as people,
+    ):
+        idle = usage(pid)
+        await people.gather()
+        joined = usage(pid)
+        await asyncio.sleep(_SETTLE_S)
+        before, lag_before, heard_before = usage(pid), await _lag(url), await _audio_s(url)
+        sent_before, began = people.audio_s, time.monotonic()
+        await asyncio.sleep(seconds)
+        after, took_s = usage(pid), time.monotonic() - began
+        sent_s = people.audio_s - sent_before
+        heard_s = await _audio_s(url) - heard_before
+        lag = _difference(await _lag(url), lag_before)
+        return _row(
+            case, len(people.peers), idle, joined, before, after, took_s, lag, (heard_s, sent_s)
+        )
+
+
+def _row(
+    case: Case,
+    count: int,
+    idle: Usage,
+    joined: Usage,
+    before: Usage,
+    after: Usage,
+    took_s: float,
+    lag: list[tuple[float, float]],
+    audio: tuple[float, float],
+) -> Row:
+    cpu_s = after.cpu_s - before.cpu_s
+    heard_s, sent_s = audio
+    return Row(
+        case,
+        count,
+        1000 * cpu_s / took_s / count,
+        cpu_s / took_s,
+        (after.private_mb - idle.private_mb) / count,
+        after.private_mb,
+        (after.threads - idle.threads) / count,
+        min(1.0, heard_s / sent_s),
+        1000 * _quantile(lag, 0.5),
+        1000 * _quantile(lag, 0.99),
+        1000 * _quantile(lag, 1.0),
+        1000 * (joined.cpu_s - idle.cpu_s) / count,
+    )
+
+
+@asynccontextmanager
+async def _server(case: Case) -> AsyncIterator[tuple[int, str]]:
+    port = 8090
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {
+            **os.environ,
+            "SERVER__PORT": str(port),
+            "SERVER__LOG_LEVEL": "warning",
+            "DATA_DIR": folder,
+            "TRANSCRIBER__ENGINE": "scripted",
+            "TRANSCRIBER__VAD": case.vad,
+            # the benchmark asks how many fit; the answer must not be a limit
+            "ADMISSION__MAX_CPU": "1",
+            "ADMISSION__MAX_LOOP_LAG_MS": "10000",
+        }
+        process = await asyncio.create_subprocess_exec(
+            *_command(case, port),
+            env=environment,
+            stdout=asyncio.subprocess.DEVNULL,
+        )
+        try:
+            url = f"http://127.0.0.1:{port}"
+            await _until_up(url, "/readyz" if case.server == "ours" else "/metrics")
+            yield process.pid, url
+        finally:
+            if process.returncode is None:
+                process.terminate()
+            await process.wait()
+
+
+def _command(case: Case, port: int) -> list[str]:
+    if case.server == "pion":
+        return [str(case.pion), "-port", str(port)]
+    if case.server == "usual":
+        return [sys.executable, "-m", "soak.baseline", "--port", str(port)]
+    return [sys.executable, "-m", "server"]
+
+
+async def _until_up(url: str, path: str) -> None:
+    async with asyncio.timeout(30), aiohttp.ClientSession() as session:
+        while True:
+            try:
+                async with session.get(url + path) as response:
+                    if response.status == 200:
+                        return
+            except aiohttp.ClientError:
+                pass
+            await asyncio.sleep(0.1)
+
+
+async def _metrics(url: str) -> str:
+    async with aiohttp.ClientSession() as session, session.get(f"{url}/metrics") as response:
+        return await response.text()
+
+
+async def _audio_s(url: str) -> float:
+    """Everything but what was dropped: silence that nobody sent counts as delivered."""
+    text = await _metrics(url)
+    fates = re.findall(r'^roomscribe_audio_seconds_total\{fate="(\w+)"\} (\S+)', text, re.M)
+    return sum(float(value) for fate, value in fates if fate not in ("overload", "network"))
+
+
+async def _lag(url: str) -> list[tuple[float, float]]:
+    text = await _metrics(url)
+    found = re.findall(
+        r'^roomscribe_event_loop_lag_seconds_bucket\{le="([^"]+)"\} (\S+)', text, re.M
+    )
+    return [(float(bound), float(count)) for bound, count in found]
+
+
+def _difference(
+    after: list[tuple[float, float]], before: list[tuple[float, float]]
+) -> list[tuple[float, float]]:
+    return [(bound, count - old) for (bound, count), (_, old) in zip(after, before, strict=True)]
+
+
+def _quantile(buckets: list[tuple[float, float]], share: float) -> float:
+    """The upper bound of the bucket in which it lies: never flattering. NaN without any."""
+    if not buckets:
+        return math.nan
+    total = buckets[-1][1]
+    return next(bound for bound, count in buckets if count >= share * total)
+
+
+@dataclass(frozen=True, slots=True)
+class Churn:
+    """What is left after many joins and leaves."""
+
+    joins: int
+    before: Usage
+    after: Usage
+
+
+async def measure_churn(joins: int, abrupt: float = 0.2) -> Churn:
+    """Let crowds of 50 join and leave, some of them without a word; compare after the first
+    few, when the allocator has what it needs, and at the end."""
+    size = 50
+    async with _server(Case("ours", size, 60, wideband=True)) as (pid, url):
+        for number in range(joins // size + _WARM_CROWDS):
+            if number == _WARM_CROWDS:
+                before = await _when_gone(pid, url)
+            async with crowd(Load(url, size, rooms=10, abrupt=abrupt)) as people:
+                await people.gather()
+                await asyncio.sleep(1.0)
+        return Churn(joins, before, await _when_gone(pid, url))
+
+
+async def _when_gone(pid: int, url: str) -> Usage:
+    """Once those who said nothing are missed, too, and memory was given back."""
+    async with asyncio.timeout(90):
+        # another process: no event of ours tells
+        while not re.search(r"^roomscribe_speakers 0.0", await _metrics(url), re.M):  # noqa: ASYNC110
+            await asyncio.sleep(1.0)
+    await asyncio.sleep(_SETTLE_S)
+    return usage(pid)
