@@ -6,8 +6,7 @@ no more. Pure: time comes in as `now`, in seconds of any monotonic clock.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
 
@@ -16,8 +15,7 @@ _MAX_DROPOUT = 3000
 _MAX_MISORDER = 100
 
 
-@dataclass(frozen=True, slots=True)
-class InOrder(Generic[T]):
+class InOrder(NamedTuple, Generic[T]):
     """A packet whose turn has come, and how many before it never arrived."""
 
     packet: T
@@ -40,6 +38,9 @@ class ReorderBuffer(Generic[T]):
         """Take a packet; return those whose turn has come."""
         if self._next is None:
             self._next = sequence
+        elif sequence == self._next & 0xFFFF and not self._held:
+            self._next += 1
+            return [InOrder(packet, 0)]
         step = _signed16(sequence - self._next)
         ready: list[InOrder[T]] = []
         if step >= _MAX_DROPOUT or step <= -_MAX_MISORDER:

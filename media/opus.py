@@ -57,11 +57,11 @@ class LibopusDecoder:
     def __init__(self, library: ctypes.CDLL) -> None:
         error = ctypes.c_int()
         self._library = library
-        self._decode = library.opus_decode_float
+        self._decode = library.opus_decode
         self._state = library.opus_decoder_create(SAMPLE_RATE, 1, ctypes.byref(error))
         if error.value or not self._state:
             raise MemoryError("libopus gave no decoder")
-        self._pcm = np.empty(_MOST_SAMPLES, np.float32)
+        self._pcm = np.empty(_MOST_SAMPLES, np.int16)
         self._at = self._pcm.ctypes.data
 
     def __del__(self) -> None:
@@ -71,7 +71,8 @@ class LibopusDecoder:
     def decode(self, payload: bytes, skip: int = 0) -> Samples:
         if not payload:
             raise ValueError("an empty packet")  # libopus would conceal 120 ms
-        return self._run(payload, _MOST_SAMPLES, 0)[skip:]
+        pcm = self._run(payload, _MOST_SAMPLES, 0)
+        return pcm[skip:] if skip else pcm
 
     def restore(self, payload: bytes, samples: int) -> Samples:
         try:
@@ -117,7 +118,7 @@ class FfmpegDecoder:
             frames = self._decoder.decode(av.Packet(payload))
         except av.FFmpegError as error:
             raise ValueError("not a packet of this codec") from error
-        pcm = np.concatenate([np.empty(0, np.float32), *map(_mono, frames)])
+        pcm = np.concatenate([np.empty(0, np.int16), *map(_mono, frames)])
         # before the resampler, which gives what it has later and in pieces of its own
         return self._downsampler.push(pcm[skip * self._rate // SAMPLE_RATE :])
 
@@ -125,7 +126,7 @@ class FfmpegDecoder:
         return self.conceal(samples)
 
     def conceal(self, samples: int) -> Samples:
-        return self._downsampler.push(np.zeros(samples * self._rate // SAMPLE_RATE, np.float32))
+        return self._downsampler.push(np.zeros(samples * self._rate // SAMPLE_RATE, np.int16))
 
     def finish(self) -> Samples:
         rest, self._downsampler = self._downsampler.flush(), Downsampler(self._rate)
@@ -189,7 +190,7 @@ def open_libopus(name: str) -> ctypes.CDLL | None:
         library.opus_decoder_create.restype = ctypes.c_void_p
         library.opus_decoder_destroy.argtypes = [ctypes.c_void_p]
         library.opus_decoder_ctl.argtypes = [ctypes.c_void_p, ctypes.c_int]
-        library.opus_decode_float.argtypes = [
+        library.opus_decode.argtypes = [
             ctypes.c_void_p,
             ctypes.c_char_p,
             ctypes.c_int32,

@@ -1,4 +1,4 @@
-"""PCM on its way to the transcriber: 16 kHz, mono, float32, in chunks of 100 ms.
+"""PCM on its way to the transcriber: 16 kHz, mono, 16 bit, in chunks of 100 ms.
 
 Owns the sample rate, the downmix, the resampling (one stateful soxr stream per piece of
 audio) and the cutting into chunks. Pure: no clock, no queue.
@@ -15,7 +15,7 @@ from media.timeline import Jump
 SAMPLE_RATE = 16_000
 CHUNK_SAMPLES = 1_600
 
-Samples = NDArray[np.float32]
+Samples = NDArray[np.int16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +34,10 @@ class PcmChunk:
 
 
 def downmix(interleaved: NDArray[np.int16], channels: int) -> Samples:
-    """Mean of the channels as float32 in -1 to 1."""
-    floats = interleaved.astype(np.float32) * np.float32(1 / 32768)
+    """Mean of the channels."""
     if channels == 1:
-        return floats
-    mixed: Samples = floats.reshape(-1, channels).mean(axis=1, dtype=np.float32)
+        return interleaved
+    mixed: Samples = interleaved.reshape(-1, channels).mean(axis=1).astype(np.int16)
     return mixed
 
 
@@ -49,7 +48,7 @@ class Downsampler:
         self._stream = (
             None
             if rate == SAMPLE_RATE
-            else soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="MQ")
+            else soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="int16", quality="MQ")
         )
 
     def push(self, samples: Samples) -> Samples:
@@ -62,8 +61,8 @@ class Downsampler:
     def flush(self) -> Samples:
         """Return what the filter still holds; the piece ends here."""
         if self._stream is None:
-            return np.empty(0, np.float32)
-        resampled: Samples = self._stream.resample_chunk(np.empty(0, np.float32), last=True)
+            return np.empty(0, np.int16)
+        resampled: Samples = self._stream.resample_chunk(np.empty(0, np.int16), last=True)
         return resampled
 
 
@@ -73,7 +72,7 @@ class Chunker:
     def __init__(self, start_sample: int, jump: Jump | None) -> None:
         self._start = start_sample
         self._jump = jump
-        self._buffer = np.empty(CHUNK_SAMPLES, np.float32)
+        self._buffer = np.empty(CHUNK_SAMPLES, np.int16)
         self._length = 0
         self._concealed = 0
 
@@ -109,6 +108,6 @@ class Chunker:
         self._start += self._length
         self._concealed -= concealed
         self._jump = None
-        self._buffer = np.empty(CHUNK_SAMPLES, np.float32)
+        self._buffer = np.empty(CHUNK_SAMPLES, np.int16)
         self._length = 0
         return chunk

@@ -89,6 +89,7 @@ class Peer:
         self._channel: RTCDataChannel | None = None
         self._expiry: asyncio.TimerHandle | None = None
         self._closing: asyncio.Task[None] | None = None
+        self._was_connected = self._is_closed = False
         self._identity: frozenset[str] = frozenset()
         self._layout: tuple[str, ...] = ()
         # An empty list, not None: with None aiortc asks a public STUN server.
@@ -103,7 +104,7 @@ class Peer:
 
     @property
     def state(self) -> str:
-        return str(self._connection.connectionState)
+        return "closed" if self._is_closed else str(self._connection.connectionState)
 
     @property
     def has_open_channel(self) -> bool:
@@ -116,6 +117,21 @@ class Peer:
     @property
     def packets_lost(self) -> int:
         return self._track.packets_lost if self._track is not None else 0
+
+    @property
+    def packets_unused(self) -> dict[str, int]:
+        """Packets that came to nothing, by reason."""
+        track, tap = self._track, self._tap
+        return {
+            "late": track.packets_late if track is not None else 0,
+            "undecodable": track.undecodable if track is not None else 0,
+            "rejected": tap.rejected if tap is not None else 0,
+        }
+
+    @property
+    def restored(self) -> int:
+        """Lost samples that a later packet brought a copy of."""
+        return self._track.restored if self._track is not None else 0
 
     def is_same_session(self, sdp: str) -> bool:
         """Whether an offer belongs to this connection, and is no new one of the same page."""
@@ -141,6 +157,7 @@ class Peer:
             # The offer is the peer's text, and aiortc's parser raises whatever its code runs
             # into: ValueError, KeyError, IndexError, AttributeError, InvalidStateError.
             raise BadOffer("bad_sdp", "the offer is not usable SDP") from error
+        private.contain(self._connection)
         if self._tap is not None:
             self._tap.install()
         self._identity, self._layout = _identity(sdp), layout
@@ -196,7 +213,13 @@ class Peer:
         except Exception:
             # in time, or in whatever aiortc ran into: who closes a peer goes on
             log.warning("a peer did not close cleanly", exc_info=True)
+            self._was_connected = False
         self._connection.remove_all_listeners()
+        if self._was_connected:
+            private.dissolve(self._connection)
+        if self._tap is not None:
+            self._tap.let_go()
+        self._is_closed, self._channel = True, None
 
     def pause(self, now: float, after_s: float) -> None:
         """If nothing came for so long, hand on what is held and rouse the reader of `feed`."""
@@ -231,16 +254,22 @@ class Peer:
         transceiver = next(
             t for t in self._connection.getTransceivers() if t.receiver.track is track
         )
-        self._tap = tap = private.Tap(transceiver, self._receive)
+        self._tap = tap = private.Tap(transceiver, self._receive, self._ended)
         self._track = Track(self.feed, tap.codec_name, self._origin, self._silent_level)
 
-    def _receive(self, packet: RtpPacket) -> None:
+    def _receive(self, packet: RtpPacket, now: float) -> None:
         if self._track is None or self.feed.is_ended:
             return
-        self._received_at = now = time.monotonic()
+        self._received_at = now
         self._track.receive(packet, now)
         if self._expiry is None and (deadline := self._track.next_deadline()) is not None:
             self._arm(deadline)
+
+    def _ended(self, now: float) -> None:
+        """The source said goodbye: an utterance need not wait for its packets to cease."""
+        if self._track is not None and not self.feed.is_ended:
+            self._track.pause(now)
+            self.feed.rouse()
 
     def _arm(self, deadline: float | None) -> None:
         self._expiry = None
@@ -268,6 +297,7 @@ class Peer:
     def _on_state(self) -> None:
         state = self._connection.connectionState
         if state == "connected":
+            self._was_connected = True
             self.events.put(PeerEvent.CONNECTED)
         elif state in ("failed", "closed"):
             self.end_audio()

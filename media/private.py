@@ -2,15 +2,19 @@
 these names to the versions that `pyproject.toml` admits.
 
 - aiortc reads packets through two queues and a task, stalls for 320 ms on one lost packet and
-  decodes in a thread per receiver. A `Tap` takes RTP where the socket hands it over; STUN, DTLS
-  and RTCP go on to aiortc, whose receiver still keeps the statistics and sends the reports.
+  decodes in a thread per receiver. A `Tap` takes RTP and RTCP where the socket hands them over;
+  STUN and DTLS go on to aiortc.
 - aiortc makes a certificate for every connection; one for the process will do.
 - aioice leaves loopback out of its host addresses and has no setting for them.
 - aioice ends a peer without consent after 6 checks, up to 39 s; five keep it below 35.
+- One datagram that aioice or aiortc cannot read, an empty one even, raises into the event loop
+  or closes the connection, and anyone may send it. `contain` makes it cost itself alone.
 """
 
 import asyncio
+import contextlib
 import functools
+import logging
 import random
 import struct
 import time
@@ -21,97 +25,56 @@ import aioice.ice
 import aiortc.rtcpeerconnection
 import ifaddr
 import pylibsrtp
-from aiortc import RTCCertificate, RTCRtpReceiver, RTCRtpTransceiver
+from aiortc import (
+    RTCCertificate,
+    RTCDtlsTransport,
+    RTCPeerConnection,
+    RTCRtpReceiver,
+    RTCRtpTransceiver,
+)
 from aiortc.rtcrtpparameters import RTCRtpReceiveParameters
-from aiortc.rtcrtpreceiver import StreamStatistics
-from aiortc.rtp import RtcpReceiverInfo, RtcpRrPacket
+from OpenSSL import SSL
 
+from media.reports import Reports
 from media.track import RtpPacket
 
 CONSENT_FAILURES = 5
 AUDIO_LEVEL = "urn:ietf:params:rtp-hdrext:ssrc-audio-level"
 
-_SSRC = struct.Struct("!HII")
+_HEADER = struct.Struct("!BBHII")
 _EXTENSION = struct.Struct("!HH")
-_FIRST_REPORT_S, _REPORT_EVERY_S = 1.0, 5.0
 _ONE_BYTE_HEADERS = 0xBEDE  # RFC 8285
-_SOURCES_AT_MOST = 31  # that one report can hold
 
-
-class _Statistics(StreamStatistics):
-    """aiortc's, of a sender whose timestamps may be anything."""
-
-    @property
-    def jitter(self) -> int:
-        # What does not fit into a report would end aiortc's task for them unseen.
-        return min(super().jitter, 0xFFFFFFFF)
+log = logging.getLogger("roomscribe.peer")
 
 
 class _Receiver(RTCRtpReceiver):
-    """aiortc's, without its decoder thread, and with reports every 5 s on average, as RFC 3550
-    has it, in place of one a second. An instance becomes one by `__class__`."""
-
-    async def _run_rtcp(self) -> None:
-        mine = vars(self)
-        mine["_RTCRtpReceiver__rtcp_started"].set()
-        try:
-            await asyncio.sleep(_FIRST_REPORT_S)
-            while True:
-                await self._report()
-                await asyncio.sleep(_REPORT_EVERY_S * (0.5 + random.random()))
-        finally:
-            mine["_RTCRtpReceiver__rtcp_exited"].set()
-
-    async def _report(self) -> None:
-        mine = vars(self)
-        own_ssrc = mine["_RTCRtpReceiver__rtcp_ssrc"]
-        reports = [
-            _reception(ssrc, stream, mine)
-            for ssrc, stream in mine["_RTCRtpReceiver__remote_streams"].items()
-        ]
-        if own_ssrc is not None and reports:
-            await self._send_rtcp(RtcpRrPacket(ssrc=own_ssrc, reports=reports))
+    """aiortc's, without its decoder thread and its task for reports. An instance becomes one by
+    `__class__`."""
 
     async def receive(self, parameters: RTCRtpReceiveParameters) -> None:
-        mine = vars(self)
-        if mine["_RTCRtpReceiver__started"]:
-            return
-        for codec in parameters.codecs:
-            mine["_RTCRtpReceiver__codecs"][codec.payloadType] = codec
-        self.transport._register_rtp_receiver(self, parameters)
-        mine["_RTCRtpReceiver__rtcp_task"] = asyncio.ensure_future(self._run_rtcp())
-        mine["_RTCRtpReceiver__started"] = True
-
-
-def _reception(ssrc: int, stream: StreamStatistics, mine: dict[str, Any]) -> RtcpReceiverInfo:
-    last, since = mine["_RTCRtpReceiver__lsr"].get(ssrc, 0), 0
-    if last:
-        delay_s = time.time() - mine["_RTCRtpReceiver__lsr_time"][ssrc]
-        since = int(min(max(delay_s, 0.0), 65535.0) * 65536)
-    return RtcpReceiverInfo(
-        ssrc=ssrc,
-        fraction_lost=stream.fraction_lost,
-        packets_lost=stream.packets_lost,
-        highest_sequence=stream.max_seq or 0,
-        jitter=stream.jitter,
-        lsr=last,
-        dlsr=since,
-    )
+        codecs = vars(self)["_RTCRtpReceiver__codecs"]
+        codecs.update((codec.payloadType, codec) for codec in parameters.codecs)
 
 
 class Tap:
-    """Stands between the sockets of a connection and aiortc, and takes the RTP of one
-    receiver out of the stream."""
+    """Stands between the sockets of a connection and aiortc, and takes RTP and RTCP out of the
+    stream. `ended` is called when a source says goodbye."""
 
     def __init__(
-        self, transceiver: RTCRtpTransceiver, receive: Callable[[RtpPacket], None]
+        self,
+        transceiver: RTCRtpTransceiver,
+        receive: Callable[[RtpPacket, float], None],
+        ended: Callable[[float], None],
     ) -> None:
-        self.rejected = 0  # did not decrypt: forged, repeated, or not for us
+        self.rejected = 0  # did not decrypt, or is not what it says: forged, repeated, broken
         receiver = transceiver.receiver
         receiver.__class__ = _Receiver
-        self._receiver = vars(receiver)
+        self._codecs: dict[int, Any] = vars(receiver)["_RTCRtpReceiver__codecs"]
         self._transceiver = transceiver
         self._receive = receive
+        self._ended = ended
+        self._reports = Reports(random.getrandbits(32))
         self._dtls = receiver.transport
         self._level_id: int | None = None
 
@@ -143,34 +106,45 @@ class Tap:
         if task is not None:
             task.cancel()
 
+    def let_go(self) -> None:
+        """Of whom it told: they hold the tap, too."""
+        self._receive, self._ended = _nobody, _nobody
+
     def codec_name(self, payload_type: int) -> str | None:
         """The negotiated codec of a payload type, once the receiver has started."""
-        codec = self._receiver["_RTCRtpReceiver__codecs"].get(payload_type)
+        codec = self._codecs.get(payload_type)
         return None if codec is None else str(codec.name)
 
     def _datagram(self, original: Callable[[bytes, Any], None], data: bytes, address: Any) -> None:
-        # RFC 7983: SRTP begins with 128 to 191. RFC 5761: RTCP has 64 to 95 as payload type.
-        if (
-            len(data) < 12
-            or not 128 <= data[0] <= 191
-            or 64 <= data[1] & 127 <= 95
-            or (session := self._dtls._rx_srtp) is None
-        ):
+        # RFC 7983: SRTP and SRTCP begin with 128 to 191.
+        if len(data) < 12 or not 128 <= data[0] <= 191 or (session := self._dtls._rx_srtp) is None:
             original(data, address)
             return
+        now = time.monotonic()
         try:
+            # RFC 5761: RTCP has 64 to 95 where RTP has its payload type.
+            if 64 <= data[1] & 127 <= 95:
+                if self._reports.receive(session.unprotect_rtcp(data), now):
+                    self._ended(now)
+                return
             packet = self._parse(session.unprotect(data))
         except (pylibsrtp.Error, ValueError):
             self.rejected += 1
             return
-        self._count(packet)
-        self._receive(packet)
+        codec = self._codecs.get(packet.payload_type)
+        if codec is not None:
+            self._reports.count(
+                packet.ssrc, packet.sequence_number, packet.timestamp, codec.clockRate, now
+            )
+            if now >= self._reports.due:
+                self._send(self._reports.next_report(now))
+        self._receive(packet, now)
 
     def _parse(self, data: bytes) -> RtpPacket:
         """Raises `ValueError` for what is shorter than it says."""
-        sequence, timestamp, ssrc = _SSRC.unpack_from(data, 2)
-        start, end, level = 12 + 4 * (data[0] & 15), len(data), None
-        if data[0] & 0x10:
+        first, second, sequence, timestamp, ssrc = _HEADER.unpack_from(data)
+        start, end, level = 12 + 4 * (first & 15), len(data), None
+        if first & 0x10:
             if start + 4 > end:
                 raise ValueError("no room for the extension")
             profile, words = _EXTENSION.unpack_from(data, start)
@@ -178,32 +152,23 @@ class Tap:
             if profile == _ONE_BYTE_HEADERS and self._level_id is not None:
                 level = _level(data, start, min(end, start + 4 * words), self._level_id)
             start += 4 * words
-        if data[0] & 0x20:
+        if first & 0x20:
             end -= data[-1]
         if start > end:
             raise ValueError("no room for the payload")
-        return RtpPacket(ssrc, data[1] & 127, sequence, timestamp, data[start:end], level)
+        return RtpPacket(ssrc, second & 127, sequence, timestamp, data[start:end], level)
 
-    def _count(self, packet: RtpPacket) -> None:
-        """What the receiver reports to the sender."""
-        streams = self._receiver["_RTCRtpReceiver__remote_streams"]
-        statistics = streams.get(packet.ssrc)
-        if statistics is None:
-            codec = self._receiver["_RTCRtpReceiver__codecs"].get(packet.payload_type)
-            if codec is None:
-                return
-            streams[packet.ssrc] = statistics = _Statistics(codec.clockRate)
-            self._know_source(packet.ssrc, streams)
-        statistics.add(packet)
+    def _send(self, report: bytes) -> None:
+        """At once, without a task. A report that cannot go now is followed by another."""
+        pair = self._dtls.transport._connection._nominated.get(1)
+        if pair is not None:
+            pair.protocol.transport.sendto(
+                self._dtls._tx_srtp.protect_rtcp(report), pair.remote_addr
+            )
 
-    def _know_source(self, ssrc: int, streams: dict[int, StreamStatistics]) -> None:
-        """Let the sender's reports on a source find the receiver; forget the oldest source."""
-        sources = self._dtls._rtp_router.ssrc_table
-        sources.setdefault(ssrc, self._transceiver.receiver)
-        if len(streams) > _SOURCES_AT_MOST:
-            oldest = next(iter(streams))
-            del streams[oldest]
-            sources.pop(oldest, None)
+
+def _nobody(*_: object) -> None:
+    pass
 
 
 def _level(data: bytes, at: int, end: int, wanted: int) -> int | None:
@@ -217,6 +182,67 @@ def _level(data: bytes, at: int, end: int, wanted: int) -> int | None:
             return data[at + 1] & 127
         at += 1 + length
     return None
+
+
+def dissolve(connection: RTCPeerConnection) -> None:
+    """Break the cycles among the parts of a closed connection, so that it is freed now and not
+    by a full collection, which stalls the loop while hundreds of others speak. Only for one that
+    was connected: until then tasks of aiortc hold its parts and go on after `close`."""
+    transceivers = connection.getTransceivers()
+    transports = [t.receiver.transport for t in transceivers]
+    parts: list[Any] = [connection, *transceivers]
+    for transceiver in transceivers:
+        parts += [transceiver.sender, transceiver.receiver]
+    if connection.sctp is not None:
+        transports.append(connection.sctp.transport)
+        parts += [connection.sctp, *connection.sctp._data_channels.values()]
+    for dtls in transports:
+        ice = dtls.transport
+        agent = ice._connection
+        parts += [dtls, ice, ice.iceGatherer]
+        # The agent itself stays whole: its checks of other pairs may still be under way.
+        for pairs in (agent._check_list, agent._early_checks, agent._nominated):
+            pairs.clear()
+    for part in parts:
+        vars(part).clear()
+
+
+class _Socket(aioice.ice.StunProtocol):
+    """aioice's, for any bytes. An instance becomes one by `__class__`."""
+
+    def datagram_received(self, data: bytes | str, addr: tuple[Any, ...]) -> None:
+        if not data:
+            return  # aiortc would look at its first byte
+        # An attribute shorter than it has to be; a check that lacks one (aioice 0.13).
+        with contextlib.suppress(struct.error, KeyError, AssertionError):
+            super().datagram_received(data, addr)
+
+
+class _Dtls(RTCDtlsTransport):
+    """aiortc's, which goes on after a datagram that it cannot read. An instance becomes one
+    by `__class__`."""
+
+    async def _recv_next(self) -> None:
+        try:
+            await super()._recv_next()
+        except (ConnectionError, SSL.Error):
+            raise  # the end of the connection, or of the handshake
+        except Exception:
+            # Whatever aiortc's parser of SCTP runs into, and of RTCP that came before the tap had
+            # keys to read it. A warning each would be a flood.
+            log.debug("a datagram could not be read", exc_info=True)
+
+
+def contain(connection: RTCPeerConnection) -> None:
+    """Let a datagram that cannot be read end nothing. For the transports that are there; again
+    after each further answer, before the tap is installed."""
+    transports = {transceiver.receiver.transport for transceiver in connection.getTransceivers()}
+    if connection.sctp is not None:
+        transports.add(connection.sctp.transport)
+    for dtls in transports:
+        dtls.__class__ = _Dtls
+        for protocol in dtls.transport._connection._protocols:
+            protocol.__class__ = _Socket
 
 
 def share_certificate() -> None:

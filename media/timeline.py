@@ -6,8 +6,8 @@ reason. A timestamp that jumps (a sender that restarted its clock) is not believ
 time that passed here is. Pure: `now` is in seconds of any monotonic clock.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class Jump(StrEnum):
@@ -17,8 +17,7 @@ class Jump(StrEnum):
     NETWORK = "network"  # it was sent and did not arrive
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
+class Placement(NamedTuple):
     """Where a frame stands, and what to do to put it there."""
 
     position: int  # of the first sample kept, in clock units
@@ -69,7 +68,7 @@ class Timeline:
 
     def place(self, timestamp: int, length: int, *, lost: bool, now: float) -> Placement:
         """Place a frame of `length` units; `lost` says that packets before it are missing."""
-        step = self._step(timestamp, length, now)
+        step = 0 if timestamp == self._expected else self._step(timestamp, length, now)
         self._arrived = now
         # A frame cut away whole leaves the clock where it was: at `timestamp - step`.
         self._expected = (timestamp + max(length, -step)) & 0xFFFFFFFF

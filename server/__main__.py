@@ -5,8 +5,7 @@ import asyncio
 import os
 import sys
 
-import uvloop
-
+from media.sockets import MediaLoop
 from server import logs
 from server.app import CannotListen, serve
 from server.config import BadSettings, Settings, as_json, describe, load_settings
@@ -52,7 +51,7 @@ def _load() -> Settings:
 def _serve(settings: Settings) -> None:
     logs.configure(settings.server.log_level)
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with asyncio.Runner(loop_factory=MediaLoop) as runner:
             runner.run(serve(settings))
     except* (CannotListen, StoreError) as errors:
         print(f"roomscribe: {_first(errors)}", file=sys.stderr)

@@ -58,6 +58,17 @@ class Metrics:
         self.packets_lost = Counter(
             "roomscribe_packets_lost_total", "RTP packets that never came", registry=r
         )
+        self.packets_unused = Counter(
+            "roomscribe_packets_unused_total",
+            "RTP packets that came and were not used: late, undecodable, rejected",
+            ["reason"],
+            registry=r,
+        )
+        self.restored_s = Counter(
+            "roomscribe_audio_restored_seconds_total",
+            "Lost audio that the next packet brought a copy of; counted as concealed, too",
+            registry=r,
+        )
         self.feed_fullness = Gauge(
             "roomscribe_feed_fullness", "The fullest feed, 0 to 1", registry=r
         )

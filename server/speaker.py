@@ -39,6 +39,8 @@ class _Counted:
 
     ledger: Ledger = field(default_factory=Ledger)
     packets_lost: int = 0
+    packets_unused: dict[str, int] = field(default_factory=dict)
+    restored: int = 0
     dropped: int = 0
 
 
@@ -84,12 +86,20 @@ class Speaker:
         metrics = self._house.metrics
         before = self._counted
         self._counted = now = _Counted(
-            replace(self.peer.ledger), self.peer.packets_lost, self.peer.feed.dropped
+            replace(self.peer.ledger),
+            self.peer.packets_lost,
+            self.peer.packets_unused,
+            self.peer.restored,
+            self.peer.feed.dropped,
         )
         for fate, samples in now.ledger.minus(before.ledger).fates():
             # what was heard may still turn into overload; a counter only grows
             metrics.audio_s.labels(fate).inc(max(0, samples) / SAMPLE_RATE)
         metrics.packets_lost.inc(now.packets_lost - before.packets_lost)
+        for reason, packets in now.packets_unused.items():
+            unused = packets - before.packets_unused.get(reason, 0)
+            metrics.packets_unused.labels(reason).inc(unused)
+        metrics.restored_s.inc((now.restored - before.restored) / SAMPLE_RATE)
         metrics.chunks_dropped.labels("overload").inc(now.dropped - before.dropped)
 
     async def _listen(self) -> None:

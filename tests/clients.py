@@ -37,7 +37,7 @@ class Voice(MediaStreamTrack):
     def __init__(self, samples: Samples, *, jump_at_s: float = 0.0, jump_by: int = 0) -> None:
         super().__init__()
         self._jump_at, self._jump_by = int(jump_at_s * RATE), jump_by
-        self._pcm = (np.clip(samples, -1, 1) * 32767).astype(np.int16)
+        self._pcm = samples
         self._sent = 0
         self._started: float | None = None
         self.is_done = asyncio.Event()
@@ -228,7 +228,7 @@ class Client:
         """Read nothing of the socket any more, so that not even pings are answered."""
         connection = self.socket._response.connection
         assert connection is not None
-        assert isinstance(connection.transport, asyncio.Transport)
+        assert connection.transport is not None
         self._silent = connection.transport
         self._silent.pause_reading()
 

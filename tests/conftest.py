@@ -13,13 +13,16 @@ from server.app import Running, running
 from server.config import MediaSettings, ServerSettings, Settings, TranscriberSettings
 
 _SETTLE_S = 3.0
+_POOLS = ("asyncio_", "uvloop_")
 # Whole rooms in real time, and processes that start and end: not for `make check`.
 _SLOW = (
     "loopback",
     "browser",
     "media/test_private.py",
+    "media/test_sockets.py",
     "signaling/test_ws.py",
     "sim/test_bad_networks.py",
+    "sim/test_drift.py",
     "transcriber/test_process.py",
     "transcriber/test_worker.py",
 )
@@ -54,7 +57,7 @@ def _tasks() -> set[str]:
 
 def _threads() -> set[str]:
     # the loop's own pool for getaddrinfo and files lives as long as the loop
-    return {t.name for t in threading.enumerate() if not t.name.startswith("asyncio_")}
+    return {t.name for t in threading.enumerate() if not t.name.startswith(_POOLS)}
 
 
 @pytest_asyncio.fixture(autouse=True)

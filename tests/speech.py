@@ -6,15 +6,44 @@ import subprocess
 import tempfile
 import wave
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soxr
 from numpy.typing import NDArray
 
-Samples = NDArray[np.float32]
+Samples = NDArray[np.int16]
+
+FULL_SCALE = 32_768
 
 OPEN_THE_MEETING = "please open the meeting and read the agenda for today"
+
+
+def pcm(values: NDArray[np.floating[Any]]) -> Samples:
+    """16 bit of values between -1 and 1; what is beyond is clipped."""
+    clipped: Samples = np.clip(np.rint(values * FULL_SCALE), -FULL_SCALE, FULL_SCALE - 1).astype(
+        np.int16
+    )
+    return clipped
+
+
+def level(samples: Samples) -> float:
+    """The RMS, as a share of full scale."""
+    return float(np.sqrt(np.mean(np.square(samples / FULL_SCALE))))
+
+
+def peak(samples: Samples) -> float:
+    """The largest sample, as a share of full scale."""
+    return float(np.abs(samples / FULL_SCALE).max())
+
+
+def resampled(samples: Samples, rate: int, wanted: int) -> Samples:
+    return pcm(soxr.resample(samples / FULL_SCALE, rate, wanted))
+
+
+def at_16k(samples: Samples, rate: int = 48_000) -> Samples:
+    return resampled(samples, rate, 16_000)
 
 
 @functools.cache
@@ -26,11 +55,9 @@ def spoken(text: str, voice: str = "slt", rate: int = 16_000) -> Samples:
         file = Path(folder) / "said.wav"
         subprocess.run(["flite", "-voice", voice, "-t", text, "-o", str(file)], check=True)
         with wave.open(str(file)) as sound:
-            pcm = np.frombuffer(sound.readframes(sound.getnframes()), np.int16)
+            said = np.frombuffer(sound.readframes(sound.getnframes()), np.int16)
             own_rate = sound.getframerate()
-    floats = pcm.astype(np.float32) / np.float32(32768)
-    resampled: Samples = soxr.resample(floats, own_rate, rate).astype(np.float32)
-    return resampled
+    return resampled(said, own_rate, rate)
 
 
 def tone(seconds: float, rate: int = 16_000, level: float = 0.1) -> Samples:
@@ -38,11 +65,18 @@ def tone(seconds: float, rate: int = 16_000, level: float = 0.1) -> Samples:
     time = np.arange(int(seconds * rate)) / rate
     # slow beats keep an adaptive noise floor from rising to it
     beats = 0.6 + 0.4 * np.sin(2 * np.pi * 3 * time)
-    return (level * beats * np.sin(2 * np.pi * 300 * time)).astype(np.float32)
+    return pcm(level * beats * np.sin(2 * np.pi * 300 * time))
+
+
+def chirp(seconds: float, rate: int = 16_000, level: float = 0.5) -> Samples:
+    """A tone that rises from 200 Hz to 3 kHz: unlike itself at any other moment."""
+    time = np.arange(int(seconds * rate)) / rate
+    phase = 2 * np.pi * (200 * time + (3_000 - 200) / (2 * seconds) * time**2)
+    return pcm(level * np.sin(phase))
 
 
 def silence(seconds: float, rate: int = 16_000) -> Samples:
-    return np.zeros(int(seconds * rate), np.float32)
+    return np.zeros(int(seconds * rate), np.int16)
 
 
 def write_wav(path: Path, samples: Samples, rate: int = 48_000) -> Path:
@@ -51,7 +85,7 @@ def write_wav(path: Path, samples: Samples, rate: int = 48_000) -> Path:
         sound.setnchannels(1)
         sound.setsampwidth(2)
         sound.setframerate(rate)
-        sound.writeframes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
+        sound.writeframes(samples.astype("<i2").tobytes())
     return path
 
 

@@ -1,9 +1,9 @@
 """What the server and the worker process say to each other, over a Unix socket.
 
 A frame is the length of its header and of its body (4 bytes each, big endian), the header
-as JSON with a `type`, and PCM of 16 bit as the body of a window. The two sides prove that
-they share a key before anything else is read. Sizes are bounded; what does not parse is a
-`WorkerError`.
+as JSON with a `type`, and as the body of a window its samples, in the byte order of the
+machine that both are on. The two sides prove that they share a key before anything else is
+read. Sizes are bounded; what does not parse is a `WorkerError`.
 """
 
 import asyncio
@@ -26,7 +26,6 @@ from transcriber.types import (
     EngineStatus,
     GapReason,
     Hypothesis,
-    Samples,
     StreamId,
     Window,
     Word,
@@ -105,10 +104,10 @@ def encode(message: Message) -> bytes:
     body = b""
     match message:
         case Window():
-            header, body = _window_header(message), _pcm(message.samples)
+            header, body = _window_header(message), message.samples.tobytes()
         case Tail():
             header = {**_window_header(message.window), "known": message.known}
-            body = _pcm(message.window.samples)
+            body = message.window.samples.tobytes()
         case _:
             header = dataclasses.asdict(message)
     header.setdefault("type", type(message).__name__)
@@ -119,11 +118,6 @@ def encode(message: Message) -> bytes:
 def _window_header(window: Window) -> dict[str, Any]:
     header = {name: getattr(window, name) for name in _WINDOW_FIELDS}
     return {**header, "type": "Window"}
-
-
-def _pcm(samples: Samples) -> bytes:
-    scaled = samples * np.float32(32767)
-    return np.clip(scaled, -32767, 32767, out=scaled).astype("<i2").tobytes()
 
 
 async def read(reader: asyncio.StreamReader) -> Message:
@@ -147,7 +141,7 @@ def _decode(header: dict[str, Any], body: bytes) -> Message:
     if not all(isinstance(utterance, int) for utterance in header.get("absorbed", ())):
         raise TypeError("absorbed")
     if kind == "Window":
-        pcm = np.frombuffer(body, "<i2").astype(np.float32) * np.float32(1 / 32767)
+        pcm = np.frombuffer(body, np.int16)
         known = header.pop("known", 0)
         window = Window(**{**header, "absorbed": tuple(header["absorbed"]), "samples": pcm})
         return Tail(window, int(known)) if known else window

@@ -102,7 +102,7 @@ class Scheduler:
         silence = max(0, min(window.start_sample - last.end_sample, SAMPLE_RATE // 2))
         joined = replace(
             last,
-            samples=np.concatenate([last.samples, np.zeros(silence, np.float32), window.samples]),
+            samples=np.concatenate([last.samples, np.zeros(silence, np.int16), window.samples]),
             absorbed=(*last.absorbed, window.utterance, *window.absorbed),
         )
         finals[-1] = (joined, since)

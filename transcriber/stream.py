@@ -176,6 +176,7 @@ class SpeakerStream:
     def close(self) -> None:
         """Give up what is pending. The stream is not used afterwards."""
         self._engine.detach(self.stream)
+        self._publish = _nobody  # who is told holds the stream, too
 
     def receive(self, hypothesis: Hypothesis) -> None:
         """Take what the engine heard. What goes wrong is raised by the next `push`."""
@@ -215,7 +216,7 @@ class SpeakerStream:
         if missing is not None and hole >= _GAP_SHOWN_SAMPLES:
             self._publish(Gap(self.stream, self._end_sample, start_sample, missing))
         if 0 < hole <= _BRIDGE_SAMPLES and self._segmenter.is_speaking:
-            self._hear(np.zeros(hole, np.float32), self._heard_at)
+            self._hear(np.zeros(hole, np.int16), self._heard_at)
             return
         # before the restart: when its speech was heard is told from where the audio ends
         self._send_finals(self._segmenter.finish())
@@ -242,7 +243,8 @@ class SpeakerStream:
         if self._segmenter.end_sample - since < cadence_s * SAMPLE_RATE:
             return
         cut = self._segmenter.interim()
-        if cut is not None and rms(cut.samples) >= SILENCE_RMS:
+        # once it was loud enough to be shown, it goes on however quiet
+        if cut is not None and (utterance.last_asked or rms(cut.samples) >= SILENCE_RMS):
             self._ask(cut, utterance)
 
     def _send_finals(self, cuts: list[Cut]) -> None:
@@ -370,3 +372,7 @@ class SpeakerStream:
         self._utterances.pop(number, None)
         if not self._utterances:
             self._idle.set()
+
+
+def _nobody(_said: Caption | Gap) -> None:
+    pass

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 SAMPLE_RATE = 16_000
 
 StreamId = NewType("StreamId", str)
-Samples = NDArray[np.float32]
+# 16 bit, as the decoder gives it and the worker is sent it
+Samples = NDArray[np.int16]
 
 
 @dataclass(frozen=True, slots=True)

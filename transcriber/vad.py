@@ -20,9 +20,14 @@ FRAME_SAMPLES = 512
 # Quieter than this is no speech that an engine could use (-52 dBFS).
 SILENCE_RMS = 0.0025
 
+_FULL_SCALE = 32_768
+_UNIT = np.float32(1 / _FULL_SCALE)
 _CONTEXT_SAMPLES = 64  # Silero sees the end of the frame before
 _HANGOVER_FRAMES = 16  # half a second: a pause within a sentence keeps Silero's state
 _SPEECH_OVER_NOISE_DB = 9.0
+
+
+Frames = NDArray[np.float32]
 
 
 class Vad(Protocol):
@@ -38,23 +43,29 @@ class Vad(Protocol):
 
 
 def rms(samples: Samples) -> float:
-    return math.sqrt(float(np.dot(samples, samples)) / len(samples)) if len(samples) else 0.0
+    """How loud, as a share of full scale."""
+    if not len(samples):
+        return 0.0
+    values = samples.astype(np.float32)
+    return math.sqrt(float(np.dot(values, values)) / len(values)) / _FULL_SCALE
 
 
 class _Frames:
     """Cuts samples into frames and keeps the rest."""
 
     def __init__(self) -> None:
-        self._rest = np.empty(0, np.float32)
+        self._rest = np.empty(0, np.int16)
 
-    def push(self, samples: Samples) -> Samples:
+    def push(self, samples: Samples) -> Frames:
+        """Frames of values between -1 and 1."""
         joined = np.concatenate([self._rest, samples])
         whole = len(joined) // FRAME_SAMPLES * FRAME_SAMPLES
-        self._rest = joined[whole:].copy()
-        return joined[:whole].reshape(-1, FRAME_SAMPLES)
+        self._rest = joined[whole:]
+        values: Frames = np.multiply(joined[:whole], _UNIT, dtype=np.float32)
+        return values.reshape(-1, FRAME_SAMPLES)
 
     def reset(self) -> None:
-        self._rest = np.empty(0, np.float32)
+        self._rest = np.empty(0, np.int16)
 
 
 class EnergyVad:
@@ -66,8 +77,8 @@ class EnergyVad:
 
     def push(self, samples: Samples) -> list[float]:
         frames = self._frames.push(samples)
-        levels = np.sqrt(np.einsum("ij,ij->i", frames, frames) / FRAME_SAMPLES)
-        return [self._judge(level) for level in levels.tolist()]
+        powers = np.vecdot(frames, frames).tolist()
+        return [self._judge(math.sqrt(power / FRAME_SAMPLES)) for power in powers]
 
     def reset(self) -> None:
         self._frames.reset()
@@ -113,7 +124,7 @@ class SileroVad:
         self._frames.reset()
         self._clear_state()
 
-    def _infer(self, frames: Samples) -> list[float]:
+    def _infer(self, frames: Frames) -> list[float]:
         heads = np.concatenate([self._context[None], frames[:-1, -_CONTEXT_SAMPLES:]])
         self._context = frames[-1, -_CONTEXT_SAMPLES:].copy()
         probabilities, self._h, self._c = self._run(
@@ -127,11 +138,8 @@ class SileroVad:
         self._context = np.zeros(_CONTEXT_SAMPLES, np.float32)
 
 
-Array = NDArray[np.float32]
-
-
 @functools.cache
-def _silero() -> Callable[[Array, Array, Array], tuple[Array, Array, Array]]:
+def _silero() -> Callable[[Frames, Frames, Frames], tuple[Frames, Frames, Frames]]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -145,7 +153,7 @@ def _silero() -> Callable[[Array, Array, Array], tuple[Array, Array, Array]]:
         model.read_bytes(), options, providers=["CPUExecutionProvider"]
     )
 
-    def run(frames: Array, h: Array, c: Array) -> tuple[Array, Array, Array]:
+    def run(frames: Frames, h: Frames, c: Frames) -> tuple[Frames, Frames, Frames]:
         probabilities, h, c = session.run(None, {"input": frames, "h": h, "c": c})
         return probabilities, h, c
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.speech import silence, tone
+from tests.speech import pcm, silence, tone
 from tests.transcriber.builders import window
 from transcriber.engines import EngineOptions, make_engine
 from transcriber.engines.scripted import (
@@ -21,7 +21,7 @@ from transcriber.types import SAMPLE_RATE, Hypothesis, Samples, Window
 
 
 def level(seconds: float, rms: float) -> Samples:
-    return np.full(int(seconds * SAMPLE_RATE), rms, np.float32)
+    return pcm(np.full(int(seconds * SAMPLE_RATE), rms))
 
 
 def hear(*windows: Window) -> list[Hypothesis]:

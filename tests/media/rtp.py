@@ -3,7 +3,7 @@
 import fractions
 import heapq
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 import av
@@ -51,11 +51,10 @@ def encoded(samples: Samples, codec: str = "opus") -> list[bytes]:
     """Frames of 20 ms as aiortc's sender makes them; `samples` are at the codec's rate."""
     kind = KINDS[codec]
     encoder = kind.encoder()
-    pcm = (np.clip(samples, -1, 1) * 32767).astype(np.int16)
     length = kind.rate // 50
     payloads: list[bytes] = []
-    for at in range(0, len(pcm) - length + 1, length):
-        piece = pcm[at : at + length].repeat(kind.channels)
+    for at in range(0, len(samples) - length + 1, length):
+        piece = samples[at : at + length].repeat(kind.channels)
         frame = av.AudioFrame.from_ndarray(
             piece.reshape(1, -1), format="s16", layout="stereo" if kind.channels == 2 else "mono"
         )
@@ -80,10 +79,9 @@ def encoded_wideband(samples: Samples, packet_ms: int, *, fec: bool = True) -> l
         "packet_loss": loss,
     }
     length = packet_ms * SAMPLE_RATE // 1000
-    pcm = (np.clip(samples, -1, 1) * 32767).astype(np.int16)
     payloads: list[bytes] = []
-    for at in range(0, len(pcm) - length + 1, length):
-        frame = av.AudioFrame.from_ndarray(pcm[at : at + length].reshape(1, -1), layout="mono")
+    for at in range(0, len(samples) - length + 1, length):
+        frame = av.AudioFrame.from_ndarray(samples[at : at + length].reshape(1, -1), layout="mono")
         frame.sample_rate = SAMPLE_RATE
         frame.pts = at
         payloads += [bytes(packet) for packet in encoder.encode(frame)]
@@ -116,8 +114,7 @@ def packets(
 
 def moved(packet: RtpPacket, *, timestamp: int = 0, sequence: int = 0) -> RtpPacket:
     """The packet with its numbers moved on."""
-    return replace(
-        packet,
+    return packet._replace(
         timestamp=(packet.timestamp + timestamp) & MASK32,
         sequence_number=(packet.sequence_number + sequence) & 0xFFFF,
     )
@@ -189,7 +186,7 @@ class Line:
 
 def timeline(chunks: list[PcmChunk]) -> Samples:
     """All samples at their places, silence where there are none."""
-    out = np.zeros(chunks[-1].end_sample if chunks else 0, np.float32)
+    out = np.zeros(chunks[-1].end_sample if chunks else 0, np.int16)
     for chunk in chunks:
         out[chunk.start_sample : chunk.end_sample] = chunk.samples
     return out
@@ -198,11 +195,12 @@ def timeline(chunks: list[PcmChunk]) -> Samples:
 def correlation(heard: Samples, said: Samples, *, within_ms: int = 60) -> tuple[float, float]:
     """How alike two sounds are at best, and how many ms `heard` comes after `said`."""
     size = 1 << int(len(heard) + len(said)).bit_length()
-    cross = np.fft.irfft(np.fft.rfft(heard, size) * np.conj(np.fft.rfft(said, size)), size)
+    one, other = heard.astype(np.float64), said.astype(np.float64)
+    cross = np.fft.irfft(np.fft.rfft(one, size) * np.conj(np.fft.rfft(other, size)), size)
     reach = within_ms * SAMPLE_RATE // 1000
     lags = np.concatenate([cross[-reach:], cross[: reach + 1]])
     best = int(np.argmax(lags))
-    power = float(np.linalg.norm(heard) * np.linalg.norm(said))
+    power = float(np.linalg.norm(one) * np.linalg.norm(other))
     return float(lags[best]) / power, (best - reach) * 1000 / SAMPLE_RATE
 
 

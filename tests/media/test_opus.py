@@ -25,7 +25,7 @@ from media.opus import (
 )
 from media.pcm import SAMPLE_RATE
 from tests.media.rtp import correlation, encoded, encoded_wideband
-from tests.speech import OPEN_THE_MEETING, Samples, spoken
+from tests.speech import FULL_SCALE, OPEN_THE_MEETING, Samples, level, peak, spoken
 
 SAMPLES_60_MS = 960
 
@@ -133,7 +133,7 @@ def test_what_is_no_libopus_is_not_opened(tmp_path: Path) -> None:
 def spoken_packets() -> list[int]:
     """The packets that hold speech, and follow on speech."""
     loud = [
-        np.sqrt(np.mean(said()[n * SAMPLES_60_MS : (n + 1) * SAMPLES_60_MS] ** 2)) > 0.03
+        level(said()[n * SAMPLES_60_MS : (n + 1) * SAMPLES_60_MS]) > 0.03
         for n in range(len(wideband()) - 2)
     ]
     return [n for n in range(4, len(loud)) if loud[n] and loud[n - 1] and loud[n + 1]]
@@ -151,7 +151,8 @@ def in_place_of(lost: int, *, restore: bool) -> float:
     else:
         instead = lossy.conceal(SAMPLES_60_MS)
     assert len(instead) == len(original) == SAMPLES_60_MS
-    return float(np.dot(instead, original) / np.linalg.norm(instead) / np.linalg.norm(original))
+    alike, _ = correlation(instead, original, within_ms=0)
+    return alike
 
 
 def test_a_lost_packet_is_restored_from_the_next() -> None:
@@ -173,7 +174,7 @@ def test_a_packet_without_a_copy_is_concealed() -> None:
 
     restored = one.restore(payloads[21], SAMPLES_60_MS).copy()
 
-    assert np.allclose(restored, other.conceal(SAMPLES_60_MS), atol=0.05)
+    assert np.allclose(restored, other.conceal(SAMPLES_60_MS), atol=0.05 * FULL_SCALE)
 
 
 @pytest.mark.parametrize("samples", [1, 39, 40, 41, 160, 321, 960, 1_919, 1_920])
@@ -226,7 +227,7 @@ def test_after_the_end_of_a_piece_nothing_of_it_rings(source: OpusSource) -> Non
 
     after = np.concatenate([used.conceal(320).copy() for _ in range(20)])
 
-    assert np.abs(after).max() < 1e-4
+    assert peak(after) < 1e-4
 
 
 def test_after_the_end_of_a_piece_a_decoder_is_as_new() -> None:
@@ -265,7 +266,7 @@ def test_any_payload_is_audio_or_a_value_error(source: OpusSource, payloads: lis
             continue
         if isinstance(decoder, LibopusDecoder):
             assert len(pcm) == packet_samples(payload)
-        assert np.isfinite(pcm).all()
+        assert pcm.dtype == np.int16
         decoder.restore(payload, 320)
 
 
@@ -344,7 +345,7 @@ def test_a_decoder_that_cannot_be_made_is_an_error_and_ends_well() -> None:
         def opus_decoder_create(*_: object) -> None:
             return None
 
-        opus_decode_float = None
+        opus_decode = None
 
     with pytest.raises(MemoryError):
         LibopusDecoder(Empty())  # type: ignore[arg-type]

@@ -12,11 +12,12 @@ from tests.speech import tone
 
 
 def ramp(count: int, first: int = 0) -> Samples:
-    return np.arange(first, first + count, dtype=np.float32)
+    """Each sample is one more than the one before it, modulo 16 bit."""
+    return np.arange(first, first + count).astype(np.int16)
 
 
 def joined(chunks: list[PcmChunk]) -> Samples:
-    return np.concatenate([np.empty(0, np.float32), *(chunk.samples for chunk in chunks)])
+    return np.concatenate([np.empty(0, np.int16), *(chunk.samples for chunk in chunks)])
 
 
 def resample_in_pieces(downsampler: Downsampler, samples: Samples, sizes: list[int]) -> Samples:
@@ -27,18 +28,17 @@ def resample_in_pieces(downsampler: Downsampler, samples: Samples, sizes: list[i
     return np.concatenate([*out, downsampler.push(samples[at:]), downsampler.flush()])
 
 
-def test_mono_becomes_float_in_minus_one_to_one() -> None:
-    mixed = downmix(np.array([-32768, 0, 16384, 32767], np.int16), 1)
+def test_mono_stays_as_it_is() -> None:
+    mono = np.array([-32768, 0, 16384, 32767], np.int16)
 
-    assert mixed.dtype == np.float32
-    assert mixed.tolist() == [-1.0, 0.0, 0.5, pytest.approx(1.0, abs=1e-4)]
+    assert downmix(mono, 1) is mono
 
 
 def test_stereo_becomes_the_mean_of_its_channels() -> None:
     mixed = downmix(np.array([16384, 0, -16384, 16384, 32767, 32767], np.int16), 2)
 
-    assert mixed.dtype == np.float32
-    assert mixed.tolist() == [0.25, 0.0, pytest.approx(1.0, abs=1e-4)]
+    assert mixed.dtype == np.int16
+    assert mixed.tolist() == [8192, 0, 32767]
 
 
 @pytest.mark.parametrize("rate", [8_000, 44_100, 48_000])
@@ -49,7 +49,9 @@ def test_resampling_in_frames_equals_resampling_at_once(rate: int) -> None:
 
     at_once = soxr.resample(samples, rate, SAMPLE_RATE, quality="MQ")
     assert len(frames) == pytest.approx(2 * SAMPLE_RATE, abs=1)
-    assert np.allclose(frames[: len(at_once)], at_once[: len(frames)], atol=1e-4)
+    length = min(len(frames), len(at_once))
+    # soxr dithers
+    assert np.allclose(frames[:length], at_once[:length], rtol=0, atol=3)
 
 
 @given(sizes=st.lists(st.integers(0, 3_000), max_size=30))
@@ -58,7 +60,7 @@ def test_the_cuts_between_frames_are_not_heard(sizes: list[int]) -> None:
 
     frames = resample_in_pieces(Downsampler(48_000), samples, sizes)
 
-    assert np.allclose(frames, resample_in_pieces(Downsampler(48_000), samples, []), atol=1e-5)
+    assert np.allclose(frames, resample_in_pieces(Downsampler(48_000), samples, []), rtol=0, atol=3)
 
 
 def test_what_is_at_16_khz_already_passes_untouched() -> None:

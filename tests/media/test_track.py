@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -28,15 +27,10 @@ from tests.media.rtp import (
     packets,
     timeline,
 )
-from tests.speech import OPEN_THE_MEETING, Samples, silence, spoken, tone
+from tests.speech import OPEN_THE_MEETING, Samples, at_16k, level, peak, silence, spoken, tone
 
 FRAME_SAMPLES = SAMPLE_RATE // 50
 PCMU_FRAME = KINDS["PCMU"].frame_units
-
-
-def at_16k(samples: Samples, rate: int) -> Samples:
-    resampled: Samples = soxr.resample(samples, rate, SAMPLE_RATE).astype(np.float32)
-    return resampled
 
 
 def tone_packets(
@@ -77,7 +71,7 @@ async def test_audio_is_neither_louder_nor_softer_than_it_was(codec: str) -> Non
     await line.carry(on_time(packets(encoded(said, codec), codec)))
     heard = timeline(await line.end())
 
-    assert np.sqrt(np.mean(heard**2)) == pytest.approx(np.sqrt(np.mean(said**2)), rel=0.05)
+    assert level(heard) == pytest.approx(level(said), rel=0.05)
 
 
 async def test_chunks_come_while_the_audio_runs() -> None:
@@ -104,8 +98,8 @@ async def test_a_lost_packet_costs_its_own_frame_only() -> None:
     assert line.ledger == Ledger(heard=49 * FRAME_SAMPLES, concealed=FRAME_SAMPLES)
     heard = timeline(chunks)
     hole = heard[20 * FRAME_SAMPLES + 40 : 21 * FRAME_SAMPLES - 40]
-    assert np.abs(hole).max() < 0.01
-    assert np.abs(heard[21 * FRAME_SAMPLES + 40 : 22 * FRAME_SAMPLES]).max() > 0.03
+    assert peak(hole) < 0.01
+    assert peak(heard[21 * FRAME_SAMPLES + 40 : 22 * FRAME_SAMPLES]) > 0.03
     assert all(chunk.jump is None for chunk in chunks)
 
 
@@ -116,7 +110,8 @@ async def test_a_reordered_packet_is_heard_in_its_place() -> None:
     await line.carry(on_time([*sent[:20], sent[21], sent[20], *sent[22:]]))
     await straight.carry(on_time(sent))
 
-    assert np.array_equal(timeline(await line.end()), timeline(await straight.end()))
+    # soxr dithers
+    assert np.allclose(timeline(await line.end()), timeline(await straight.end()), rtol=0, atol=3)
     assert line.track.packets_lost == 0
 
 
@@ -176,7 +171,7 @@ async def test_undecodable_payloads_are_counted_and_survived() -> None:
     # a code 3 packet without its frame count, and one with more padding than it is long
     bad = [b"\x03", b"\xff\xff\xff\xff"]
     spoilt = [
-        replace(packet, payload=bad[n % 2]) if 20 <= n < 22 else packet
+        packet._replace(payload=bad[n % 2]) if 20 <= n < 22 else packet
         for n, packet in enumerate(sent)
     ]
     line = Line()
@@ -191,7 +186,7 @@ async def test_undecodable_payloads_are_counted_and_survived() -> None:
 
 async def test_a_run_of_undecodable_payloads_is_lost_and_no_silence() -> None:
     sent = tone_packets(60, "opus")
-    spoilt = [replace(p, payload=b"\x03") if 20 <= n < 30 else p for n, p in enumerate(sent)]
+    spoilt = [p._replace(payload=b"\x03") if 20 <= n < 30 else p for n, p in enumerate(sent)]
     line = Line()
 
     await line.carry(on_time(spoilt))
@@ -204,7 +199,7 @@ async def test_a_run_of_undecodable_payloads_is_lost_and_no_silence() -> None:
 
 async def test_a_loss_right_before_an_undecodable_payload_is_no_silence() -> None:
     sent = tone_packets(60)
-    sent[30] = replace(sent[30], payload_type=UNKNOWN_TYPE)
+    sent[30] = sent[30]._replace(payload_type=UNKNOWN_TYPE)
     line = Line()
 
     await line.carry([arrival for n, arrival in enumerate(on_time(sent)) if not 20 <= n < 30])
@@ -246,7 +241,7 @@ async def test_the_overlap_of_a_frame_is_cut(codec: str) -> None:
 
 async def test_empty_payloads_are_passed_over() -> None:
     sent = tone_packets(40)
-    sent[10] = replace(sent[10], payload=b"")
+    sent[10] = sent[10]._replace(payload=b"")
     line = Line()
 
     await line.carry(on_time(sent))
@@ -258,8 +253,8 @@ async def test_empty_payloads_are_passed_over() -> None:
 
 async def test_an_unknown_payload_type_is_counted_and_passed_over() -> None:
     sent = tone_packets(40)
-    sent[10] = replace(sent[10], payload_type=UNKNOWN_TYPE)
-    sent[11] = replace(sent[11], payload_type=UNKNOWN_TYPE)
+    sent[10] = sent[10]._replace(payload_type=UNKNOWN_TYPE)
+    sent[11] = sent[11]._replace(payload_type=UNKNOWN_TYPE)
     line = Line()
 
     await line.carry(on_time(sent))
@@ -325,7 +320,7 @@ async def test_another_codec_goes_on_without_a_gap(before: str, after: str) -> N
     assert_in_order(chunks)
     assert_accounted(line)
     joint = n * FRAME_SAMPLES
-    assert np.abs(timeline(chunks)[joint + 400 : joint + 1_200]).max() > 0.03
+    assert peak(timeline(chunks)[joint + 400 : joint + 1_200]) > 0.03
 
 
 @pytest.mark.parametrize("overlap", range(1, 7))
@@ -497,9 +492,9 @@ def _scripted(plan: list[dict[str, int | float | str]]) -> list[Arrival]:
         )
         fate = step["fate"]
         if fate == "unknown":
-            packet = replace(packet, payload_type=UNKNOWN_TYPE)
+            packet = packet._replace(payload_type=UNKNOWN_TYPE)
         elif fate in ("bad", "empty"):
-            packet = replace(packet, payload=b"" if fate == "empty" else b"\x00")
+            packet = packet._replace(payload=b"" if fate == "empty" else b"\x00")
         if fate != "lost":
             delay_s = 0.3 if fate == "late" else float(step["delay_s"])
             arrivals.append(Arrival(at + delay_s, n, packet))
@@ -572,7 +567,7 @@ async def test_a_hole_where_nothing_was_lost_is_not_filled_with_what_was_heard()
     before, hole = heard[(at - 1) * 960 : at * 960], heard[at * 960 : (at + 1) * 960]
     assert line.ledger.concealed == 960
     assert line.track.restored == 0
-    assert np.sqrt(np.mean(hole**2)) < np.sqrt(np.mean(before**2))
+    assert level(hole) < level(before)
 
 
 @pytest.mark.parametrize("units", [1, 2, 3, 37, 119, 2_879])
@@ -591,8 +586,8 @@ async def test_a_hole_of_any_length_moves_nothing_behind_it(units: int) -> None:
 @pytest.mark.parametrize("bad", [b"\x03", b"\xff\xff\xff\xff", b"\x9b\x3f"])
 async def test_a_payload_that_claims_more_than_a_packet_can_hold_moves_nothing(bad: bytes) -> None:
     sent = tone_packets(60, "opus")
-    sent[20] = replace(sent[20], payload=bad)
-    sent[30] = replace(sent[30], payload=bad, level=127)
+    sent[20] = sent[20]._replace(payload=bad)
+    sent[30] = sent[30]._replace(payload=bad, level=127)
     line = Line()
 
     await line.carry(on_time(sent))
@@ -667,7 +662,7 @@ def decoders(monkeypatch: pytest.MonkeyPatch) -> list[CountingDecoder]:
 
 
 def with_level(sent: list[RtpPacket], level: int | None) -> list[RtpPacket]:
-    return [replace(packet, level=level) for packet in sent]
+    return [packet._replace(level=level) for packet in sent]
 
 
 @pytest.mark.parametrize("silent", [SILENT_LEVEL, 127])
@@ -705,6 +700,10 @@ async def test_packets_without_a_level_are_decoded(decoders: list[CountingDecode
     assert decoders[0].decoded == 40
 
 
+def largest_step(samples: Samples) -> int:
+    return int(np.abs(np.diff(samples.astype(np.int32))).max())
+
+
 async def test_the_next_sound_after_silence_does_not_click() -> None:
     sent = tone_packets(100, "opus")
     quiet = [*sent[:40], *with_level(sent[40:70], 127), *sent[70:]]
@@ -716,15 +715,14 @@ async def test_the_next_sound_after_silence_does_not_click() -> None:
 
     # where it begins again, and where it stops, no step is larger than the sound's own
     again = heard[70 * FRAME_SAMPLES - 1 :]
-    largest = float(np.abs(np.diff(whole)).max())
-    assert np.abs(np.diff(again)).max() < 2 * largest
-    assert np.abs(again[: FRAME_SAMPLES // 2]).max() < 2 * np.abs(whole).max()
+    assert largest_step(again) < 2 * largest_step(whole)
+    assert peak(again[: FRAME_SAMPLES // 2]) < 2 * peak(whole)
 
 
 @pytest.mark.parametrize("codec", list(KINDS))
 async def test_silence_by_level_is_as_long_in_any_codec(codec: str) -> None:
     sent = tone_packets(100, codec)
-    sent = [replace(p, level=127) if n % 20 > 12 else p for n, p in enumerate(sent)]
+    sent = [p._replace(level=127) if n % 20 > 12 else p for n, p in enumerate(sent)]
     line = Line()
 
     await line.carry(on_time(sent))
@@ -744,12 +742,12 @@ async def test_a_loss_among_silence_leaves_no_sound_behind() -> None:
     heard = timeline(await line.end())
 
     assert line.ledger.concealed == FRAME_SAMPLES
-    assert np.abs(heard[40 * FRAME_SAMPLES :]).max() < 1e-3
+    assert peak(heard[40 * FRAME_SAMPLES :]) < 1e-3
 
 
 async def test_a_copy_heard_among_silence_leaves_no_trace_in_the_next_sound() -> None:
     sent = packets(encoded_wideband(spoken(OPEN_THE_MEETING), 60), packet_ms=60)
-    quiet = [replace(p, level=127) if 15 <= n < 35 else p for n, p in enumerate(sent)]
+    quiet = [p._replace(level=127) if 15 <= n < 35 else p for n, p in enumerate(sent)]
     line, straight = Line(), Line()
 
     await line.carry(a for a in on_time(quiet, every_s=0.06) if a.order != 20)
@@ -764,7 +762,7 @@ async def test_silence_longer_than_any_browser_sends_is_as_long_as_it_says() -> 
     (packet,) = packets([b"\xff" * 5_000], "PCMU")
     line = Line()
 
-    await line.carry(on_time([replace(packet, level=127)]))
+    await line.carry(on_time([packet._replace(level=127)]))
     await line.end()
 
     assert line.ledger == Ledger(heard=10_000)

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import time
 
-import numpy as np
 import pytest
 from aiortc import RTCConfiguration, RTCPeerConnection
 from aiortc.mediastreams import AudioStreamTrack
@@ -17,7 +16,7 @@ from server.participant import Participant
 from signaling.errors import Refused
 from tests.clients import until
 from tests.server.rooms import Message, join, received, room_of
-from tests.speech import tone
+from tests.speech import silence, tone
 
 SPEECH = tone(60.0)
 
@@ -31,8 +30,8 @@ def short_flush(monkeypatch: pytest.MonkeyPatch) -> None:
 def chunk(number: int, *, is_speech: bool = False, jump: Jump | None = None) -> PcmChunk:
     """The chunk of 100 ms that stands at this place."""
     start = number * CHUNK_SAMPLES
-    samples = SPEECH[start : start + CHUNK_SAMPLES] if is_speech else np.zeros(CHUNK_SAMPLES)
-    return PcmChunk(start, samples.astype(np.float32), 0.0, jump)
+    samples = SPEECH[start : start + CHUNK_SAMPLES] if is_speech else silence(0.1)
+    return PcmChunk(start, samples, 0.0, jump)
 
 
 def value(lobby: Lobby, name: str, **labels: str) -> float | None:

@@ -10,7 +10,6 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-import soxr
 
 from media.pcm import CHUNK_SAMPLES, SAMPLE_RATE, PcmChunk
 from media.peer import FEED_CHUNKS
@@ -31,7 +30,7 @@ from tests.media.rtp import (
     packets,
     timeline,
 )
-from tests.speech import Samples, spoken
+from tests.speech import Samples, at_16k, level, silence, spoken
 
 LONG_SENTENCE = (
     "please open the meeting and read the agenda for today then we hear what everyone did last"
@@ -48,9 +47,9 @@ LATENCY_S = 0.08 + 0.1 + 0.02 + 0.05
 @functools.cache
 def said() -> Samples:
     """What is spoken, at 16 kHz."""
-    speech = soxr.resample(spoken(LONG_SENTENCE, rate=RATE)[: SECONDS * RATE], RATE, SAMPLE_RATE)
+    speech = at_16k(spoken(LONG_SENTENCE, rate=RATE)[: SECONDS * RATE])
     assert len(speech) == SECONDS * SAMPLE_RATE
-    return np.asarray(speech, np.float32)
+    return speech
 
 
 @functools.cache
@@ -89,7 +88,7 @@ def assert_in_place(
         want = said()[second * SAMPLE_RATE : (second + 1) * SAMPLE_RATE]
         at = round(spoken_at(second) * SAMPLE_RATE)
         got = heard[at : at + SAMPLE_RATE]
-        if np.sqrt(np.mean(want**2)) < 0.02 or not got.any():
+        if level(want) < 0.02 or not got.any():
             continue
         how_alike, delay_ms = correlation(got, want, within_ms=40)
         assert how_alike > alike, f"second {second}: {how_alike:.2f}"
@@ -187,7 +186,7 @@ async def test_five_seconds_of_dtx_are_silence(comfort_ms: int | None) -> None:
     """The sender says nothing, but perhaps a frame of comfort noise now and then."""
     pause_s, at_s = 5.0, 6.0
     first, rest = sent()[: len(moments(0, at_s))], sent()[len(moments(0, at_s)) :]
-    quiet = encoded(np.zeros(RATE, np.float32))[-1]
+    quiet = encoded(silence(1.0, RATE))[-1]
     comfort = []
     if comfort_ms is not None:
         for n, ms in enumerate(range(comfort_ms, int(pause_s * 1000), comfort_ms)):

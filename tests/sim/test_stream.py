@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from tests.speech import silence, tone
+from tests.speech import pcm, silence, tone
 from tests.transcriber.builders import hypothesis
 from transcriber.segmenter import PRE_ROLL
 from transcriber.stream import SpeakerStream
@@ -33,7 +33,7 @@ class LevelVad:
     """All but digital silence is speech."""
 
     def __init__(self) -> None:
-        self._rest = np.empty(0, np.float32)
+        self._rest = np.empty(0, np.int16)
         self.resets = 0
 
     def push(self, samples: Samples) -> list[float]:
@@ -43,7 +43,7 @@ class LevelVad:
         return [float(frame.any()) for frame in heard[:whole].reshape(-1, FRAME_SAMPLES)]
 
     def reset(self) -> None:
-        self._rest = np.empty(0, np.float32)
+        self._rest = np.empty(0, np.int16)
         self.resets += 1
 
 
@@ -571,7 +571,7 @@ def test_a_hole_in_silence_keeps_positions_right() -> None:
 
 
 def test_a_chunk_that_overlaps_the_past_is_trimmed() -> None:
-    ramp = np.linspace(0.02, 0.2, 2 * SAMPLE_RATE, dtype=np.float32)
+    ramp = np.arange(1, 2 * SAMPLE_RATE + 1, dtype=np.int16)
     scene = Scene()
     scene.push(ramp[:16_000])
     # a second peer of the same speaker begins 4000 samples back
@@ -681,7 +681,7 @@ async def test_nobody_waits_for_the_finals_of_joined_utterances() -> None:
 
 
 def steady_tone(length_s: float) -> Samples:
-    return np.full(int(length_s * SAMPLE_RATE), 0.1, np.float32)
+    return pcm(np.full(int(length_s * SAMPLE_RATE), 0.1))
 
 
 def test_words_that_a_forced_cut_doubles_are_shown_once() -> None:

@@ -28,7 +28,7 @@ def window(
     absorbed: tuple[int, ...] = (),
 ) -> Window:
     if samples is None:
-        samples = np.zeros(round(seconds * SAMPLE_RATE), np.float32)
+        samples = np.zeros(round(seconds * SAMPLE_RATE), np.int16)
     return Window(
         StreamId(stream),
         utterance,

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.speech import pcm
 from tests.transcriber.builders import window
 from transcriber.scheduler import FINALS_PER_STREAM, Scheduler
 from transcriber.types import SAMPLE_RATE, Samples, StreamId, Window
@@ -13,7 +14,7 @@ ADA, BOB = StreamId("ada"), StreamId("bob")
 
 
 def tone(seconds: float, level: float = 0.5) -> Samples:
-    return np.full(int(seconds * SAMPLE_RATE), level, np.float32)
+    return pcm(np.full(int(seconds * SAMPLE_RATE), level))
 
 
 def final(stream: str = "ada", *, utterance: int = 1, start_s: float = 0.0) -> Window:

@@ -35,8 +35,9 @@ def quiet(frames: int) -> Run:
 
 
 def positions(start: int, count: int) -> Samples:
-    """Audio in which each sample is its own position: a cut shows where it is from."""
-    return np.arange(start, start + count, dtype=np.float32)
+    """Audio in which each sample is its own position, modulo 16 bit: a cut shows where it is
+    from."""
+    return np.arange(start, start + count).astype(np.int16)
 
 
 class Speaker:

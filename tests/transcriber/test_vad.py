@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.speech import OPEN_THE_MEETING, silence, spoken, tone
+from tests.speech import FULL_SCALE, OPEN_THE_MEETING, pcm, silence, spoken, tone
 from transcriber.segmenter import SILENCE, SPEECH
 from transcriber.types import SAMPLE_RATE, Samples
 from transcriber.vad import FRAME_SAMPLES, SILENCE_RMS, EnergyVad, SileroVad, Vad, make_vad, rms
@@ -12,7 +12,7 @@ from transcriber.vad import FRAME_SAMPLES, SILENCE_RMS, EnergyVad, SileroVad, Va
 def noise(seconds: float, level: float, seed: int = 7) -> Samples:
     """White noise of an RMS."""
     samples = np.random.default_rng(seed).normal(0.0, level, int(seconds * SAMPLE_RATE))
-    return samples.astype(np.float32)
+    return pcm(samples)
 
 
 def share_of_speech(vad: Vad, samples: Samples) -> float:
@@ -30,9 +30,10 @@ def in_chunks(vad: Vad, samples: Samples, sizes: list[int]) -> list[float]:
 
 
 def test_rms_is_the_level_of_a_window() -> None:
-    assert rms(np.full(100, -0.5, np.float32)) == pytest.approx(0.5)
-    assert rms(np.array([0.3, -0.4], np.float32)) == pytest.approx(0.125**0.5)
-    assert rms(np.empty(0, np.float32)) == 0.0
+    assert rms(np.full(100, -16_384, np.int16)) == pytest.approx(0.5)
+    assert rms(pcm(np.array([0.3, -0.4]))) == pytest.approx(0.125**0.5, abs=1e-4)
+    assert rms(np.full(16_000, -32_768, np.int16)) == pytest.approx(1.0)
+    assert rms(np.empty(0, np.int16)) == 0.0
 
 
 def test_the_detector_is_chosen_by_its_name() -> None:
@@ -164,7 +165,8 @@ def test_after_long_silence_or_a_reset_silero_hears_as_for_the_first_time() -> N
 @settings(max_examples=25, deadline=None)
 def test_silero_heard_in_any_chunks_equals_silero_heard_at_once(sizes: list[int]) -> None:
     # with a floor of noise above the gate: what the gate skips is skipped by the chunk
-    sentence = spoken(OPEN_THE_MEETING) + noise(10.0, 0.005)[: len(spoken(OPEN_THE_MEETING))]
+    said = spoken(OPEN_THE_MEETING) / FULL_SCALE
+    sentence = pcm(said + noise(10.0, 0.005)[: len(said)] / FULL_SCALE)
     assert in_chunks(SileroVad(), sentence, sizes) == pytest.approx(
         SileroVad().push(sentence), abs=1e-3
     )

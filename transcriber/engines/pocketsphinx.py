@@ -8,8 +8,6 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from transcriber.errors import EngineError, EngineUnavailable
 from transcriber.types import SAMPLE_RATE, EngineInfo, Hypothesis, Window, Word
 from transcriber.vad import SILENCE_RMS, rms
@@ -62,11 +60,10 @@ class PocketsphinxEngine:
         )
 
     def _hear(self, window: Window) -> tuple[Word, ...]:
-        pcm = (np.clip(window.samples, -1.0, 1.0) * np.float32(32767)).astype(np.int16)
         decoder = self._decoder
         decoder.start_utt()
         # the whole window at once: its cepstral mean is then the window's own
-        decoder.process_raw(pcm.tobytes(), no_search=False, full_utt=True)
+        decoder.process_raw(window.samples.tobytes(), no_search=False, full_utt=True)
         decoder.end_utt()
         return self._words(window) if decoder.hyp() is not None else ()
 

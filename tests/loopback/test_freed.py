@@ -1,0 +1,72 @@
+"""A peer that has gone is freed by reference counting: no full collection has to find it."""
+
+import asyncio
+import gc
+import weakref
+from collections.abc import AsyncIterator
+
+import pytest_asyncio
+
+from media.peer import Peer, PeerEvent
+from tests.clients import Voice
+from tests.media.pages import Page, on_loopback, peer_of, until, wait_for
+from tests.speech import tone
+
+
+@pytest_asyncio.fixture(autouse=True)
+async def without_collections() -> AsyncIterator[None]:
+    with on_loopback():
+        gc.collect()
+        gc.disable()
+        try:
+            yield
+        finally:
+            gc.enable()
+
+
+async def closed_peer() -> dict[str, weakref.ref[object]]:
+    """Parts of a peer that heard a page, had its channel, and was closed."""
+    async with peer_of(Page(Voice(tone(3.0, 48_000)))) as peer:
+        await wait_for(peer, PeerEvent.CONNECTED)
+        await until(lambda: peer.has_open_channel and peer.ledger.span > 0)
+        return _parts(peer)
+
+
+def _parts(peer: Peer) -> dict[str, weakref.ref[object]]:
+    connection = peer._connection
+    (transceiver,) = connection.getTransceivers()
+    dtls = transceiver.receiver.transport
+    agent = dtls.transport._connection
+    parts = {
+        "peer": peer,
+        "connection": connection,
+        "receiver": transceiver.receiver,
+        "dtls": dtls,
+        "ice": dtls.transport,
+        "agent": agent,
+        "socket": agent._protocols[0],
+        "sctp": connection.sctp,
+        "track": peer._track,
+        "tap": peer._tap,
+    }
+    return {name: weakref.ref[object](part) for name, part in parts.items()}
+
+
+async def test_a_closed_peer_is_freed_at_once() -> None:
+    parts = await closed_peer()
+
+    async with asyncio.timeout(3):
+        # the loop's last callbacks of closed transports; no event tells of it
+        while any(part() is not None for part in parts.values()):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def test_a_closed_peer_says_so_and_takes_nothing_more() -> None:
+    page = Page(Voice(tone(1.0, 48_000)))
+    async with peer_of(page) as peer:
+        await wait_for(peer, PeerEvent.CONNECTED)
+        await peer.close()
+
+        assert peer.state == "closed"
+        assert not peer.has_open_channel
+        assert peer.ledger.span >= 0
