@@ -15,7 +15,6 @@ from aiortc import (
     RTCConfiguration,
     RTCDataChannel,
     RTCIceServer,
-    RTCPeerConnection,
     RTCSessionDescription,
 )
 from aiortc.mediastreams import MediaStreamTrack
@@ -89,7 +88,7 @@ class Peer:
         self._channel: RTCDataChannel | None = None
         self._expiry: asyncio.TimerHandle | None = None
         self._closing: asyncio.Task[None] | None = None
-        self._was_connected = self._is_closed = False
+        self._is_closed = False
         self._identity: frozenset[str] = frozenset()
         self._layout: tuple[str, ...] = ()
         # An empty list, not None: with None aiortc asks a public STUN server.
@@ -97,7 +96,7 @@ class Peer:
             RTCIceServer(urls=list(s.urls), username=s.username, credential=s.credential)
             for s in ice_servers
         ]
-        self._connection = RTCPeerConnection(RTCConfiguration(iceServers=servers))
+        self._connection = private.Connection(RTCConfiguration(iceServers=servers))
         self._connection.on("track", self._on_track)
         self._connection.on("datachannel", self._on_datachannel)
         self._connection.on("connectionstatechange", self._on_state)
@@ -208,14 +207,14 @@ class Peer:
         try:
             async with asyncio.timeout(_CLOSE_TIMEOUT_S):
                 await self._connection.close()
+                await self._connection.settled()
                 if self._tap is not None:
                     await self._tap.end_consent()
         except Exception:
             # in time, or in whatever aiortc ran into: who closes a peer goes on
             log.warning("a peer did not close cleanly", exc_info=True)
-            self._was_connected = False
-        self._connection.remove_all_listeners()
-        if self._was_connected:
+            self._connection.remove_all_listeners()
+        else:
             private.dissolve(self._connection)
         if self._tap is not None:
             self._tap.let_go()
@@ -297,7 +296,6 @@ class Peer:
     def _on_state(self) -> None:
         state = self._connection.connectionState
         if state == "connected":
-            self._was_connected = True
             self.events.put(PeerEvent.CONNECTED)
         elif state in ("failed", "closed"):
             self.end_audio()

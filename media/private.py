@@ -4,6 +4,7 @@ these names to the versions that `pyproject.toml` admits.
 - aiortc reads packets through two queues and a task, stalls for 320 ms on one lost packet and
   decodes in a thread per receiver. A `Tap` takes RTP and RTCP where the socket hands them over;
   STUN and DTLS go on to aiortc.
+- aiortc goes on connecting in a task of its own after `close`.
 - aiortc makes a certificate for every connection; one for the process will do.
 - aioice leaves loopback out of its host addresses and has no setting for them.
 - aioice ends a peer without consent after 6 checks, up to 39 s; five keep it below 35.
@@ -27,6 +28,7 @@ import ifaddr
 import pylibsrtp
 from aiortc import (
     RTCCertificate,
+    RTCConfiguration,
     RTCDtlsTransport,
     RTCPeerConnection,
     RTCRtpReceiver,
@@ -46,6 +48,27 @@ _EXTENSION = struct.Struct("!HH")
 _ONE_BYTE_HEADERS = 0xBEDE  # RFC 8285
 
 log = logging.getLogger("roomscribe.peer")
+
+
+class Connection(RTCPeerConnection):
+    """aiortc's, whose tasks that connect are known: they hold its parts, and go on after `close`."""
+
+    def __init__(self, configuration: RTCConfiguration) -> None:
+        super().__init__(configuration)
+        self._connecting: set[asyncio.Task[None]] = set()
+
+    async def settled(self) -> None:
+        """After closing: wait until they have ended."""
+        if self._connecting:
+            await asyncio.wait(self._connecting)
+
+    # A task, not a coroutine: one that has not begun when the connection closes counts, too.
+    def _RTCPeerConnection__connect(self) -> asyncio.Task[None]:  # noqa: N802
+        connecting = super()._RTCPeerConnection__connect()  # type: ignore[misc]
+        task: asyncio.Task[None] = asyncio.ensure_future(connecting)
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
+        return task
 
 
 class _Receiver(RTCRtpReceiver):
@@ -186,8 +209,8 @@ def _level(data: bytes, at: int, end: int, wanted: int) -> int | None:
 
 def dissolve(connection: RTCPeerConnection) -> None:
     """Break the cycles among the parts of a closed connection, so that it is freed now and not
-    by a full collection, which stalls the loop while hundreds of others speak. Only for one that
-    was connected: until then tasks of aiortc hold its parts and go on after `close`."""
+    by a full collection, which stalls the loop while hundreds of others speak. Only once
+    `Connection.settled` is done."""
     transceivers = connection.getTransceivers()
     transports = [t.receiver.transport for t in transceivers]
     parts: list[Any] = [connection, *transceivers]
@@ -201,6 +224,8 @@ def dissolve(connection: RTCPeerConnection) -> None:
         agent = ice._connection
         parts += [dtls, ice, ice.iceGatherer]
         # The agent itself stays whole: its checks of other pairs may still be under way.
+        for pair in agent._check_list:
+            pair.task = None  # one that was cancelled holds its pair
         for pairs in (agent._check_list, agent._early_checks, agent._nominated):
             pairs.clear()
     for part in parts:

@@ -3,8 +3,9 @@
 import asyncio
 import gc
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
+import pytest
 import pytest_asyncio
 
 from media.peer import Peer, PeerEvent
@@ -52,8 +53,34 @@ def _parts(peer: Peer) -> dict[str, weakref.ref[object]]:
     return {name: weakref.ref[object](part) for name, part in parts.items()}
 
 
-async def test_a_closed_peer_is_freed_at_once() -> None:
-    parts = await closed_peer()
+async def unconnected_peer() -> dict[str, weakref.ref[object]]:
+    """Parts of a peer that was closed while it still looked for a way to its page."""
+    page, peer = Page(Voice(tone(1.0, 48_000))), Peer()
+    try:
+        await peer.answer(await page.offer())
+        await until(lambda: peer.state == "connecting")
+        return _parts(peer)
+    finally:
+        await page.connection.close()
+        await peer.close()
+
+
+async def unanswered_peer() -> dict[str, weakref.ref[object]]:
+    """Parts of a peer that was closed in the turn in which it answered."""
+    page, peer = Page(Voice(tone(1.0, 48_000))), Peer()
+    try:
+        await peer.answer(await page.offer())
+        return _parts(peer)
+    finally:
+        await peer.close()
+        await page.connection.close()
+
+
+@pytest.mark.parametrize("closed", [closed_peer, unconnected_peer, unanswered_peer])
+async def test_a_closed_peer_is_freed_at_once(
+    closed: Callable[[], Awaitable[dict[str, weakref.ref[object]]]],
+) -> None:
+    parts = await closed()
 
     async with asyncio.timeout(3):
         # the loop's last callbacks of closed transports; no event tells of it
