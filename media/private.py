@@ -51,7 +51,7 @@ log = logging.getLogger("roomscribe.peer")
 
 
 class Connection(RTCPeerConnection):
-    """aiortc's, whose tasks that connect are known: they hold its parts, and go on after `close`."""
+    """aiortc's, whose tasks that connect are known: they hold its parts, also after `close`."""
 
     def __init__(self, configuration: RTCConfiguration) -> None:
         super().__init__(configuration)

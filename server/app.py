@@ -6,9 +6,9 @@ the worker, close the store.
 
 import asyncio
 import errno
-import gc
 import logging
 import signal
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from media.private import gather_on, share_certificate
 from server.admission import Admission, Limits
 from server.config import Settings
 from server.house import House
+from server.housekeeping import Housekeeping, collections_by_hand
 from server.lobby import Lobby
 from server.metrics import Metrics
 from server.observer import Observer
@@ -30,8 +31,6 @@ from transcriber.engines import EngineOptions
 from transcriber.process import WorkerProcess
 from transcriber.types import BatchReport, EngineStatus
 from transcriber.vad import make_vad
-
-_NEVER = 1 << 30
 
 log = logging.getLogger("roomscribe.server")
 
@@ -48,13 +47,9 @@ async def serve(settings: Settings) -> None:
         loop.add_signal_handler(number, stop.set)
     async with running(settings) as server:
         log.info("serving", extra={"host": settings.server.host, "port": server.port})
-        # What is there now stays: no full collection need look at it again. With a thousand
-        # speakers one stalls the loop for more than a quarter of a second: `Observer` says when.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*gc.get_threshold()[:2], _NEVER)
-        print(f"roomscribe serves at {server.url}", flush=True)  # noqa: T201 - for the person who started it
-        await stop.wait()
+        with collections_by_hand():
+            print(f"roomscribe serves at {server.url}", flush=True)  # noqa: T201 - for the person who started it
+            await stop.wait()
         log.info("shutting down")
 
 
@@ -87,9 +82,13 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             handle_signals=False,
             shutdown_timeout=2.0,
         )
+        housekeeping = Housekeeping(observer.speakers, time.monotonic())
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(store.run(), name="store")
-            background = [tasks.create_task(observer.run(), name="observer")]
+            background = [
+                tasks.create_task(observer.run(), name="observer"),
+                tasks.create_task(housekeeping.run(), name="housekeeping"),
+            ]
             rooms = tasks.create_task(lobby.run(), name="lobby")
             try:
                 port = await _listen(runner, settings)

@@ -1,7 +1,6 @@
 """`Observer`: reads what the metrics show of the rooms, and how late the event loop is."""
 
 import asyncio
-import gc
 import time
 
 from media.sockets import until_next_sweep
@@ -10,32 +9,11 @@ from server.admission import Measured
 from server.lobby import Lobby
 
 _MEASURE_EVERY_S = 1.0
-_COLLECT_EVERY_S = 60.0
-_FEW = 50  # speakers: the more, the longer a full collection stalls the loop
-
-
-class Crowd:
-    """Tells when it is worth giving memory back: the allocator keeps the peak."""
-
-    LEAST = 20
-
-    def __init__(self) -> None:
-        self._most = 0
-
-    def has_left(self, speakers: int) -> bool:
-        """Whether half of the crowd has gone since this was last so."""
-        self._most = max(self._most, speakers)
-        if self._most - speakers < self.LEAST or speakers > self._most // 2:
-            return False
-        self._most = speakers
-        return True
 
 
 class Observer:
     def __init__(self, lobby: Lobby) -> None:
         self._lobby = lobby
-        self._crowd = Crowd()
-        self._collected_at = time.monotonic()
 
     async def run(self) -> None:
         """Measure the event loop's lag, and each second what decides on admission, until
@@ -62,21 +40,10 @@ class Observer:
         return sum(len(room.peers) for room in self._lobby.rooms.values())
 
     def _measure(self, loop_lag_s: float, cpu: float) -> None:
-        self._tidy(self.speakers())
         used, limit = machine.memory()
         self._lobby.house.admission.measure(
             Measured(loop_lag_s, cpu, used, limit, machine.resident_bytes(), self.speakers())
         )
-
-    def _tidy(self, speakers: int) -> None:
-        """Collect cycles while few would notice, and give memory back after a crowd. Closed peers
-        are freed as they go: what is left for a collection is little."""
-        now, has_left = time.monotonic(), self._crowd.has_left(speakers)
-        if speakers <= _FEW and (has_left or now - self._collected_at >= _COLLECT_EVERY_S):
-            self._collected_at = now
-            gc.collect()
-        if has_left:
-            machine.give_back()
 
     def collect(self) -> None:
         """Set the gauges; called on a scrape."""

@@ -1,0 +1,82 @@
+"""`Housekeeping`: what those who have gone leave behind.
+
+A full collection of Python's stalls the loop for as long as there are objects to look at: here it
+is said when there is one. Peers are freed as they go, what is left for a collection is little.
+Memory that the allocator keeps goes back to the system once a crowd has left.
+"""
+
+import asyncio
+import gc
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from server import machine
+
+FEW = 50  # speakers: with a thousand, a collection stalls the loop for a quarter of a second
+COLLECT_EVERY_S = 60.0
+COLLECT_AT_LAST_S = 600.0  # however many speak: nothing may grow for ever
+
+_LOOK_EVERY_S = 1.0
+_NEVER = 1 << 30
+
+
+@contextmanager
+def collections_by_hand() -> Iterator[None]:
+    """No full collection but those of `Housekeeping`, which need not look at what is here now."""
+    before = gc.get_threshold()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*before[:2], _NEVER)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
+
+
+class Crowd:
+    """Tells when it is worth giving memory back: the allocator keeps the peak."""
+
+    LEAST = 20
+
+    def __init__(self) -> None:
+        self._most = self._before = 0
+
+    def has_left(self, speakers: int) -> bool:
+        """Whether half of the crowd has gone since this was last so, or everyone has, of the few
+        as well, and nobody came since the count before."""
+        self._most = max(self._most, speakers)
+        half = self._most - speakers >= self.LEAST and speakers <= self._most // 2
+        everyone = self._most > 0 and speakers == self._before == 0
+        self._before = speakers
+        if half or everyone:
+            self._most = speakers
+        return half or everyone
+
+
+class Housekeeping:
+    def __init__(self, speakers: Callable[[], int], now: float) -> None:
+        self._speakers = speakers
+        self._crowd = Crowd()
+        self._collected_at = now
+
+    async def run(self) -> None:
+        """Tidy each second, until cancelled."""
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            await self.tidy(time.monotonic())
+
+    async def tidy(self, now: float) -> None:
+        """Collect cycles while few would notice, and give memory back after a crowd."""
+        speakers = self._speakers()
+        has_left = self._crowd.has_left(speakers)
+        is_few = speakers <= FEW
+        waited_s = now - self._collected_at
+        if (is_few and has_left) or waited_s >= (COLLECT_EVERY_S if is_few else COLLECT_AT_LAST_S):
+            self._collected_at = now
+            gc.collect()
+        if has_left:
+            # In a thread: it takes some 10 ms. The loop goes on until it wants of the allocator,
+            # whose lock it is done under, more than a few small pieces.
+            await asyncio.to_thread(machine.give_back)
