@@ -100,12 +100,18 @@ class _Sweep:
 
     def _read(self) -> None:
         left = _PACKETS_AT_ONCE
-        while left and (ready := self._epoll.poll(0, left)):
-            left -= len(ready)
-            for descriptor, _ in ready:
-                # closed by what an earlier one of this sweep brought about
-                if (endpoint := self._endpoints.get(descriptor)) is not None:
-                    endpoint.read()
+        try:
+            while left and (ready := self._epoll.poll(0, left)):
+                left -= len(ready)
+                for descriptor, _ in ready:
+                    # closed by what an earlier one of this sweep brought about
+                    if (endpoint := self._endpoints.get(descriptor)) is not None:
+                        endpoint.read()
+        finally:
+            self._go_on(left)
+
+    def _go_on(self, left: int) -> None:
+        """Whatever happened: a sweep that is not followed by another makes everyone deaf."""
         if left == _PACKETS_AT_ONCE:
             self._rest = None
             self._loop.add_reader(self._epoll.fileno(), self._wake)
@@ -138,10 +144,13 @@ class _Endpoint(asyncio.DatagramTransport):
         except BlockingIOError:
             return
         except OSError as error:
-            self._protocol.error_received(error)
+            self._tell(self._protocol.error_received, error)
             return
+        self._tell(self._protocol.datagram_received, data, address)
+
+    def _tell(self, receive: Callable[..., None], *what: Any) -> None:
         try:
-            self._protocol.datagram_received(data, address)
+            receive(*what)
         except Exception as error:
             # The containment of one peer: the sweep goes on with the next socket.
             self._loop.call_exception_handler(
@@ -156,8 +165,8 @@ class _Endpoint(asyncio.DatagramTransport):
             self._socket.sendto(data, addr)
         except BlockingIOError:
             return
-        except OSError as error:
-            self._protocol.error_received(error)
+        except (OSError, OverflowError) as error:  # the latter for a port that cannot be
+            self._tell(self._protocol.error_received, error)
 
     def is_closing(self) -> bool:
         return self._is_closing

@@ -184,11 +184,12 @@ def test_an_error_of_sending_is_told_to_the_protocol_and_no_more(run: Run) -> No
         own, other = await ear(), await ear()
         own.transport.sendto(bytes(65_508), other.address)
         own.transport.sendto(b"to IPv6", ("::1", 9))
+        own.transport.sendto(b"to no port", (LOCALHOST, 70_000))
         own.transport.sendto(b"to nobody")
         own.transport.sendto(b"after", other.address)
         await until(lambda: other.packets)
 
-        assert [type(error) for error in own.errors] == [OSError, socket.gaierror]
+        assert [type(error) for error in own.errors] == [OSError, socket.gaierror, OverflowError]
         assert other.packets == [b"after"]
         own.transport.close()
         other.transport.close()
@@ -240,7 +241,7 @@ def test_a_flood_lets_others_run_in_between(run: Run) -> None:
         await until(lambda: len(flooded.packets) == packets)
 
         assert flooded.packets == [n.to_bytes(2, "big") for n in range(packets)]
-        assert max(b - a for a, b in itertools.pairwise(turns)) <= 64
+        assert max(b - a for a, b in itertools.pairwise(turns)) <= 32
         sender.close()
         flooded.transport.close()
 
@@ -379,6 +380,77 @@ def test_a_protocol_that_raises_takes_no_other_along(
         assert not broken.transport.is_closing()
         for protocol in (broken, whole, sender):
             protocol.transport.close()
+
+    run(test)
+
+
+class Unwilling(Ear):
+    """Takes no errors."""
+
+    def error_received(self, exc: Exception) -> None:
+        super().error_received(exc)
+        raise RuntimeError("of this speaker")
+
+
+class Refusing(socket.socket):
+    """What it reads is an error once: that of an earlier packet of its own, as ICMP brings it."""
+
+    errors = 1
+
+    def recvfrom(self, *args: Any) -> Any:
+        packet = super().recvfrom(*args)
+        if self.errors:
+            self.errors -= 1
+            raise ConnectionRefusedError
+        return packet
+
+
+def test_a_protocol_that_takes_no_errors_leaves_none_deaf(
+    run: Run, unseen: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test() -> None:
+        sender, other = await ear(), await ear()
+        with monkeypatch.context() as patched:
+            patched.setattr(socket, "socket", Refusing)
+            broken = await ear(Unwilling())
+        for n in (1, 2):
+            for to in (broken, other):
+                sender.transport.sendto(b"voice", to.address)
+            await until(lambda n=n: len(other.packets) == n)  # type: ignore[misc]
+        await until(lambda: broken.packets)
+
+        assert [type(error) for error in broken.errors] == [ConnectionRefusedError]
+        broken.transport.sendto(bytes(65_508), other.address)
+        assert len(broken.errors) == 2
+        assert [repr(told["exception"]) for told in unseen] == [
+            "RuntimeError('of this speaker')"
+        ] * 2
+        for protocol in (broken, other, sender):
+            protocol.transport.close()
+
+    run(test)
+
+
+class Stop(BaseException):
+    """Not contained with its peer."""
+
+
+def test_a_sweep_that_is_broken_off_is_followed_by_another(
+    run: Run, unseen: list[dict[str, Any]]
+) -> None:
+    def stop(packet: bytes) -> None:
+        if packet == b"stop":
+            raise Stop
+
+    async def test() -> None:
+        own, sender = await ear(Ear(stop)), await ear()
+        for packet in (b"stop", b"stop", b"voice"):
+            sender.transport.sendto(packet, own.address)
+        await until(lambda: own.packets == [b"stop", b"stop", b"voice"])
+
+        assert [type(told["exception"]) for told in unseen] == [Stop, Stop]
+        own.transport.close()
+        sender.transport.close()
 
     run(test)
 
