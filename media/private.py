@@ -46,6 +46,7 @@ AUDIO_LEVEL = "urn:ietf:params:rtp-hdrext:ssrc-audio-level"
 _HEADER = struct.Struct("!BBHII")
 _EXTENSION = struct.Struct("!HH")
 _ONE_BYTE_HEADERS = 0xBEDE  # RFC 8285
+_SOURCES_AT_MOST = 32  # a browser has one or two
 
 log = logging.getLogger("roomscribe.peer")
 
@@ -100,14 +101,14 @@ class Tap:
         self._reports = Reports(random.getrandbits(32))
         self._dtls = receiver.transport
         self._level_id: int | None = None
+        self._sources: dict[bytes, None] = {}  # in the order in which they came
 
     def install(self) -> None:
         """Tap the connection's sockets, which are there once the answer is made. Again after
         each further answer."""
         self._dtls = self._transceiver.receiver.transport
-        for extension in self._transceiver._headerExtensions:
-            if extension.uri == AUDIO_LEVEL:
-                self._level_id = extension.id
+        extensions = self._transceiver._headerExtensions
+        self._level_id = next((e.id for e in extensions if e.uri == AUDIO_LEVEL), None)
         for protocol in self._dtls.transport._connection._protocols:
             if "datagram_received" not in vars(protocol):
                 original = protocol.datagram_received
@@ -144,13 +145,18 @@ class Tap:
             original(data, address)
             return
         now = time.monotonic()
+        # RFC 5761: RTCP has 64 to 95 where RTP has its payload type.
+        is_rtcp = 64 <= data[1] & 127 <= 95
         try:
-            # RFC 5761: RTCP has 64 to 95 where RTP has its payload type.
-            if 64 <= data[1] & 127 <= 95:
-                if self._reports.receive(session.unprotect_rtcp(data), now):
+            plain = session.unprotect_rtcp(data) if is_rtcp else session.unprotect(data)
+            source = plain[4:8] if is_rtcp else plain[8:12]
+            if source not in self._sources:
+                self._note_source(source, session)
+            if is_rtcp:
+                if self._reports.receive(plain, now):
                     self._ended(now)
                 return
-            packet = self._parse(session.unprotect(data))
+            packet = self._parse(plain)
         except (pylibsrtp.Error, ValueError):
             self.rejected += 1
             return
@@ -162,6 +168,14 @@ class Tap:
             if now >= self._reports.due:
                 self._send(self._reports.next_report(now))
         self._receive(packet, now)
+
+    def _note_source(self, source: bytes, session: pylibsrtp.Session) -> None:
+        """libsrtp makes a stream for every new source, and would never let go of one."""
+        self._sources[source] = None
+        if len(self._sources) > _SOURCES_AT_MOST:
+            oldest = next(iter(self._sources))
+            del self._sources[oldest]
+            session.remove_stream(int.from_bytes(oldest, "big"))
 
     def _parse(self, data: bytes) -> RtpPacket:
         """Raises `ValueError` for what is shorter than it says."""

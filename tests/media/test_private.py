@@ -6,7 +6,7 @@ A failure here after an upgrade says which of `media/private.py`'s names moved.
 import asyncio
 import struct
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -608,13 +608,41 @@ def test_the_header_is_read_as_it_is(packet: bytes, level: int | None) -> None:
     assert rig.taken == [RtpPacket(SSRC, 111, 1, 960, b"opus", level)]
 
 
-def test_without_the_extension_in_the_answer_there_is_no_level() -> None:
+def test_without_the_extension_in_the_last_answer_there_is_no_level() -> None:
     rig = Rig()
-    rig.tap._level_id = None
-
     rig.send(rtp(extension=LEVEL_48 + bytes(2)))
+    rig.transceiver._headerExtensions = []
+    rig.tap.install()
 
-    assert [packet.level for packet in rig.taken] == [None]
+    rig.send(rtp(extension=LEVEL_48 + bytes(2), sequence=2))
+
+    assert [packet.level for packet in rig.taken] == [48, None]
+
+
+def test_of_very_many_sources_the_newest_are_kept() -> None:
+    """libsrtp makes a stream for each, and looks through all of them for one more."""
+    rig = Rig()
+    sources = range(1, 201)
+    for source in sources:
+        rig.send(rtp(ssrc=source))
+        rig.send_rtcp(bytes(RtcpSrPacket(1_000 + source, RtcpSenderInfo(0, 0, 1, 1))))
+        with suppress(pylibsrtp.Error):
+            rig.send(rtp(ssrc=2_000 + source, extension=bytes(8))[:18])  # broken
+    # one that came before may come again
+    rig.send(rtp(ssrc=1, sequence=2))
+
+    assert [packet.ssrc for packet in rig.taken] == [*sources, 1]
+    assert 0 < len(streams(rig.transport._rx_srtp, range(3_000))) < 40
+
+
+def streams(session: pylibsrtp.Session, sources: Iterable[int]) -> list[int]:
+    """Of these sources, those that the session has a stream for. It has none afterwards."""
+    found = []
+    for source in sources:
+        with suppress(pylibsrtp.Error):
+            session.remove_stream(source)
+            found.append(source)
+    return found
 
 
 @pytest.mark.parametrize(
