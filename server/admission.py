@@ -25,7 +25,7 @@ class Measured:
     """The last second."""
 
     loop_lag_s: float  # the worst
-    cpu: float  # of one core
+    cpu: float  # of one core; 0 while it is not known yet
     memory_used: int
     memory_limit: int
     own_bytes: int
@@ -33,7 +33,8 @@ class Measured:
 
 
 class Admission:
-    """In: `measure` each second, `admit` for each who wants in."""
+    """In: `measure` each second, `admit` for each who wants in, and `settle` for each who was
+    admitted."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -41,52 +42,64 @@ class Admission:
         self._idle_cpu: float | None = None
         self._idle_bytes: int | None = None
         self._room = 0
-        self._admitted = 0
-        self.reason: str | None = None
+        self._scarce = ""  # what is least, in `room`
+        self._pending = 0  # admitted, and neither come nor failed
+        self._came = 0  # since the last measurement
 
     @property
     def admissible(self) -> int:
         """How many more speakers would fit."""
-        return max(0, self._room - self._admitted)
+        return max(0, self._room - self._pending - self._came)
+
+    @property
+    def reason(self) -> str | None:
+        """Why nobody may come in now; None while someone may."""
+        # without a limit nothing is measured yet
+        return self._scarce if self._now.memory_limit and not self.admissible else None
 
     def measure(self, now: Measured) -> None:
         """Take what the last second was like."""
         self._now = now
-        self._admitted = 0
+        self._came = 0
         if now.speakers == 0:
-            self._idle_cpu, self._idle_bytes = now.cpu, now.own_bytes
-        self.reason = self._find_reason()
-        self._room = 0 if self.reason is not None else self._find_room()
+            self._idle_bytes = now.own_bytes
+            if now.cpu:
+                # The least: seconds in which many are about to come are not idle.
+                self._idle_cpu = min(self._idle_cpu or now.cpu, now.cpu)
+        self._room, self._scarce = self._find_room()
 
     def admit(self) -> bool:
         """Whether one more speaker may come in now."""
-        if self._now.memory_limit == 0:  # nothing is measured yet
-            return True
-        if self.admissible == 0:
+        if self.reason is not None:
             return False
-        self._admitted += 1
+        self._pending += 1
         return True
 
-    def _find_reason(self) -> str | None:
-        now, limits = self._now, self._limits
-        if limits.speakers and now.speakers >= limits.speakers:
-            return "speakers"
-        if now.loop_lag_s > limits.loop_lag_s:
-            return "loop_lag"
-        if now.cpu > limits.cpu:
-            return "cpu"
-        if now.memory_used > limits.memory * now.memory_limit:
-            return "memory"
-        return None
+    def settle(self, *, came: bool) -> None:
+        """What became of one who was admitted: they are a speaker, or they failed."""
+        self._pending -= 1
+        self._came += came
 
-    def _find_room(self) -> int:
+    def _find_room(self) -> tuple[int, str]:
         now, limits = self._now, self._limits
-        cpu_each, bytes_each = _ASSUMED_CPU, float(_ASSUMED_BYTES)
-        if now.speakers >= _ENOUGH_SPEAKERS:
-            cpu_each = max(1e-4, (now.cpu - (self._idle_cpu or 0.0)) / now.speakers)
-            grown = now.own_bytes - (self._idle_bytes or now.own_bytes)
-            bytes_each = max(50_000.0, grown / now.speakers)
-        by_cpu = (limits.cpu - now.cpu) / cpu_each
-        by_memory = (limits.memory * now.memory_limit - now.memory_used) / bytes_each
-        room = int(min(by_cpu, by_memory))
-        return min(room, limits.speakers - now.speakers) if limits.speakers else room
+        if now.loop_lag_s > limits.loop_lag_s:
+            return 0, "loop_lag"
+        cpu_each, bytes_each = self._find_cost()
+        left = [
+            ((limits.cpu - now.cpu) / cpu_each, "cpu"),
+            ((limits.memory * now.memory_limit - now.memory_used) / bytes_each, "memory"),
+        ]
+        if limits.speakers:
+            left.append((limits.speakers - now.speakers, "speakers"))
+        room, scarce = min(left)
+        return int(room), scarce
+
+    def _find_cost(self) -> tuple[float, float]:
+        """What each speaker costs of the processor, and in memory."""
+        now = self._now
+        if now.speakers < _ENOUGH_SPEAKERS:
+            return _ASSUMED_CPU, _ASSUMED_BYTES
+        cpu_each = (now.cpu - (self._idle_cpu or 0.0)) / now.speakers
+        bytes_each = (now.own_bytes - (self._idle_bytes or now.own_bytes)) / now.speakers
+        # Half of what is assumed at least: many may be silent now.
+        return max(_ASSUMED_CPU / 2, cpu_each), max(_ASSUMED_BYTES / 2, bytes_each)

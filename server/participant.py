@@ -66,8 +66,18 @@ class Participant:
                 return await self.peer.answer(sdp)
             except RemoteMediaError as error:
                 raise _refused(error) from error
-        if self.peer is None:
-            self._ask_for_room()
+        if self.peer is not None:
+            return await self._answer_anew(sdp)
+        self._ask_for_room()
+        came = False
+        try:
+            answer = await self._answer_anew(sdp)
+            came = True
+        finally:
+            self._room.house.admission.settle(came=came)
+        return answer
+
+    async def _answer_anew(self, sdp: str) -> str:
         peer = self._new_peer()
         try:
             answer = await peer.answer(sdp)
@@ -162,7 +172,7 @@ class Participant:
         house = self._room.house
         if house.admission.admit():
             return
-        house.metrics.refused.labels(house.admission.reason or "room").inc()
+        house.metrics.refused.labels(house.admission.reason).inc()
         raise Refused(
             "full",
             "no more speakers fit now; reading along still works",

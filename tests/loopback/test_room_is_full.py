@@ -32,13 +32,13 @@ async def test_a_speaker_too_many_is_told_and_reads_along(server: Running) -> No
 async def test_whip_and_readiness_say_when_it_is_full(server: Running) -> None:
     async with joined(server.url, "standup", "Ada") as ada:
         await ada.speak(Voice(tone(0.1, RATE)))
-        admission = server.lobby.house.admission
+        await ada.wait_until_connected()
         async with whip_speaker(server.url, Voice(tone(0.1, RATE))) as another:
             answer = await another.post("standup", await another.make_offer())
             assert answer.status == 503
             assert int(answer.headers["Retry-After"]) > 0
             assert (await answer.json())["error"]["code"] == "full"
-        await until(lambda: admission.reason == "speakers")
+        assert server.lobby.house.admission.reason == "speakers"
         async with aiohttp.ClientSession() as session:
             async with session.get(f"{server.url}/readyz") as ready:
                 assert ready.status == 503
@@ -59,3 +59,13 @@ async def test_when_someone_has_left_there_is_room_again(server: Running) -> Non
         async with joined(server.url, "standup", "Ben") as ben:
             await ben.speak(Voice(tone(0.1, RATE)))
             await until(lambda: ben.channel is not None and ben.channel.readyState == "open")
+
+
+async def test_an_offer_that_fails_leaves_its_place_at_once(server: Running) -> None:
+    async with whip_speaker(server.url, Voice(tone(0.1, RATE))) as speaker:
+        for _ in range(3):
+            answer = await speaker.post("standup", "v=0\r\nm=audio 9 nothing\r\n")
+            assert answer.status == 400
+        answer = await speaker.post("standup", await speaker.make_offer())
+        assert answer.status == 201
+        await until(lambda: speaker.connection.connectionState == "connected")

@@ -20,6 +20,14 @@ def measured(
     return Measured(lag_s, cpu, used, limit, own, speakers)
 
 
+def come(admission: Admission) -> bool:
+    """Whether someone got in; their answer is made at once."""
+    is_in = admission.admit()
+    if is_in:
+        admission.settle(came=True)
+    return is_in
+
+
 def test_before_anything_is_measured_everyone_comes_in() -> None:
     admission = Admission(Limits())
     assert all(admission.admit() for _ in range(1000))
@@ -67,9 +75,71 @@ def test_few_speakers_are_taken_to_cost_what_was_assumed() -> None:
 def test_those_admitted_since_the_last_measurement_count() -> None:
     admission = Admission(Limits(speakers=12))
     admission.measure(measured(speakers=10))
-    assert [admission.admit() for _ in range(3)] == [True, True, False]
+    assert [come(admission) for _ in range(3)] == [True, True, False]
     admission.measure(measured(speakers=11))
-    assert [admission.admit() for _ in range(2)] == [True, False]
+    assert [come(admission) for _ in range(2)] == [True, False]
+
+
+def test_those_who_wait_for_their_answer_count_until_they_have_it() -> None:
+    admission = Admission(Limits(speakers=12))
+    for second in range(3):
+        admission.measure(measured(speakers=11))
+        assert [admission.admit() for _ in range(2)] == [second == 0, False]
+    admission.settle(came=True)
+    assert not admission.admit()
+
+    admission.measure(measured(speakers=12))
+    admission.measure(measured(speakers=11))
+    assert admission.admit()
+
+
+def test_who_failed_to_come_leaves_the_place_at_once() -> None:
+    admission = Admission(Limits(speakers=12))
+    admission.measure(measured(speakers=11))
+    assert admission.admit()
+    assert admission.reason == "speakers"
+
+    admission.settle(came=False)
+    assert admission.reason is None
+    assert admission.admit()
+
+
+@pytest.mark.parametrize(
+    ("now", "reason"),
+    [
+        (measured(cpu=0.849), "cpu"),
+        (measured(used=8 * GB - 1000), "memory"),
+    ],
+)
+def test_where_less_than_a_speaker_is_left_the_reason_is_known(now: Measured, reason: str) -> None:
+    admission = Admission(Limits())
+    admission.measure(now)
+    assert (admission.admissible, admission.reason) == (0, reason)
+    assert not admission.admit()
+
+
+def test_whoever_takes_the_last_place_closes_the_door() -> None:
+    admission = Admission(Limits(cpu=0.8))
+    admission.measure(measured(cpu=0.797))
+    assert admission.reason is None
+    assert come(admission)
+    assert admission.reason == "cpu"
+
+
+def test_a_busy_second_without_a_speaker_is_not_what_the_house_costs() -> None:
+    """That of a start, or of many who are about to come."""
+    admission = Admission(Limits(cpu=0.85))
+    for cpu in (0.0, 0.9, 0.05, 0.3):  # at first it is not known
+        admission.measure(measured(cpu=cpu))
+    admission.measure(measured(cpu=0.25, speakers=100))
+    assert admission.admissible == 300
+
+
+def test_no_speaker_is_taken_to_cost_next_to_nothing() -> None:
+    admission = Admission(Limits(cpu=0.85))
+    admission.measure(measured(cpu=0.24))
+    admission.measure(measured(cpu=0.25, speakers=100))
+    assert admission.admissible == 600
 
 
 def test_it_opens_again_when_the_load_has_gone() -> None:
