@@ -2,10 +2,12 @@
 
 import ctypes
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-_CGROUP = Path("/sys/fs/cgroup")
+_PROC = Path("/proc")
+_CGROUPS = Path("/sys/fs/cgroup")
 
 
 def resident_bytes() -> int:
@@ -14,28 +16,51 @@ def resident_bytes() -> int:
     return int(resident) * _PAGE_BYTES
 
 
-def memory() -> tuple[int, int]:
-    """Bytes in use and the most there may be: the cgroup's where it has a limit, else the
-    machine's."""
-    machine = _meminfo()
-    for used, limit in (
-        ("memory.current", "memory.max"),
-        ("memory/memory.usage_in_bytes", "memory/memory.limit_in_bytes"),
-    ):
-        most = _number(_CGROUP / limit)
-        now = _number(_CGROUP / used)
-        if most is not None and now is not None and most < machine["MemTotal"]:
-            return now - _reclaimable(), most
-    return machine["MemTotal"] - machine["MemAvailable"], machine["MemTotal"]
+def memory(proc: Path = _PROC, cgroups: Path = _CGROUPS) -> tuple[int, int]:
+    """Bytes in use and the most there may be: of the cgroup with the smallest limit that this
+    process is in, else the machine's."""
+    machine = _meminfo(proc)
+    total = machine["MemTotal"]
+    limited = [
+        (most, folder, used)
+        for folder, limit, used in _own_cgroups(proc, cgroups)
+        if (most := _number(folder / limit)) is not None and most < total
+    ]
+    for most, folder, used in sorted(limited):
+        if (now := _number(folder / used)) is not None:
+            return now - _reclaimable(folder), most
+    return total - machine["MemAvailable"], total
 
 
-def _reclaimable() -> int:
+def _own_cgroups(proc: Path, cgroups: Path) -> Iterator[tuple[Path, str, str]]:
+    """Folders on the way up from this process's cgroup, and the files that say limit and use. In
+    a container only the root may be there: it is its own."""
+    for line in _lines(proc / "self/cgroup"):
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            root, limit, used = cgroups, "memory.max", "memory.current"
+        elif "memory" in controllers.split(","):
+            root = cgroups / "memory"
+            limit, used = "memory.limit_in_bytes", "memory.usage_in_bytes"
+        else:
+            continue
+        own = Path(path.strip("/"))
+        for folder in (own, *own.parents):
+            yield root / folder, limit, used
+
+
+def _reclaimable(folder: Path) -> int:
     """File pages that count into a cgroup's use and go when memory is short."""
+    pages = dict(line.split(" ", 1) for line in _lines(folder / "memory.stat"))
+    # version 1 tells its own apart from those of the cgroups below
+    return int(pages.get("total_inactive_file", pages.get("inactive_file", 0)))
+
+
+def _lines(path: Path) -> list[str]:
     try:
-        lines = (_CGROUP / "memory.stat").read_text(encoding="ascii").splitlines()
+        return path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
     except OSError:
-        return 0
-    return sum(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))
+        return []
 
 
 def _number(path: Path) -> int | None:
@@ -46,9 +71,9 @@ def _number(path: Path) -> int | None:
     return int(text) if text.isdecimal() else None
 
 
-def _meminfo() -> dict[str, int]:
+def _meminfo(proc: Path) -> dict[str, int]:
     found = {}
-    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+    for line in (proc / "meminfo").read_text(encoding="ascii").splitlines():
         name, _, rest = line.partition(":")
         found[name] = int(rest.split()[0]) * 1024
     return found
