@@ -95,8 +95,9 @@ class LoadPeer:
             return bytes(self._srtp.protect(packet))
 
     def send(self, datagram: bytes) -> None:
-        """Send what `protect` gave; called from the sender's thread."""
-        assert self._socket is not None
+        """Send what `protect` gave; called from the sender's thread. Raises `OSError`."""
+        if self._socket is None:
+            raise OSError("the speaker has left")
         self._socket.sendto(datagram, self._address)
 
     async def leave(self) -> None:
@@ -212,6 +213,8 @@ def _opus_payload_type(sdp: str) -> int:
 
 def _kill_sockets(connection: RTCPeerConnection) -> None:
     for transceiver in connection.getTransceivers():
-        ice = transceiver.sender.transport.transport
-        for protocol in ice._connection._protocols:
+        agent = transceiver.sender.transport.transport._connection
+        if agent._query_consent_task is not None:
+            agent._query_consent_task.cancel()  # it would ask through them
+        for protocol in agent._protocols:
             protocol.transport.abort()

@@ -8,6 +8,7 @@ from soak.measure import Row
 
 _LOOKS = {
     ("usual", 20): ("the usual aiortc code, 20 ms", "tab:gray", "o"),
+    ("usual", 60): ("the usual aiortc code, 60 ms wideband", "tab:brown", "o"),
     ("pion", 20): ("pion, 20 ms", "tab:blue", "s"),
     ("pion", 60): ("pion, 60 ms wideband", "tab:cyan", "s"),
     ("ours", 20): ("roomscribe, 20 ms", "tab:orange", "o"),
@@ -15,8 +16,8 @@ _LOOKS = {
 }
 
 
-def draw(rows: list[Row], machine: str, file: Path) -> None:
-    """Cost of a speaker, and cores used, by how many speak."""
+def draw(rows: list[Row], floors: dict[int, float], machine: str, file: Path) -> None:
+    """Cost of a speaker, and cores used, by how many speak; `floors` by the packets' ms."""
     figure = Figure(figsize=(10, 4.5), layout="constrained")
     each, whole = figure.subplots(1, 2)
     for (server, packet_ms), (label, colour, marker) in _LOOKS.items():
@@ -31,6 +32,10 @@ def draw(rows: list[Row], machine: str, file: Path) -> None:
             speakers, cpu_ms, cores = zip(*sorted(line), strict=True)
             each.plot(speakers, cpu_ms, marker=marker, color=colour, label=label)
             whole.plot(speakers, cores, marker=marker, color=colour, label=label)
+    for packet_ms, floor in floors.items():
+        colour = _LOOKS["ours", packet_ms][1]
+        label = f"floor: SRTP and Opus alone, {packet_ms} ms"
+        each.axhline(floor, color=colour, linestyle=":", label=label)
     each.set_ylabel("ms of CPU per second of audio and speaker")
     whole.set_ylabel("cores")
     for axes in (each, whole):

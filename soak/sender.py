@@ -75,6 +75,8 @@ class Sender(threading.Thread):
         with self._lock:
             for slot in self._slots:
                 slot[:] = [talker for talker in slot if talker.peer is not peer]
+            self._delayed = [entry for entry in self._delayed if entry[2] is not peer]
+            heapq.heapify(self._delayed)
 
     def stop(self) -> None:
         self._stopping.set()

@@ -1,5 +1,7 @@
 """The load generator against a server in this process: it must not lie about either."""
 
+import asyncio
+
 import numpy as np
 import pytest
 
@@ -50,3 +52,15 @@ async def test_those_who_vanish_are_let_go_too(
         await people.let_go(people.peers[0])
         assert people.abrupt == 1
         await until(lambda: len(room.peers) == 1)
+
+
+async def test_one_who_leaves_takes_no_other_along(server: Running) -> None:
+    """Packets of theirs are still under way, to a socket that is closed."""
+    load = Load(server.url, speakers=2, network=Network(jitter_ms=1000))
+    async with crowd(load) as people:
+        await people.gather()
+        await until(lambda: people.audio_s > 1.0)
+        await people.let_go(people.peers[0])
+        await asyncio.sleep(1.2)  # until the last of them would have been sent
+        sent_s = people.audio_s
+        await until(lambda: people.audio_s > sent_s)
