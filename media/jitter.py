@@ -31,8 +31,7 @@ class ReorderBuffer(Generic[T]):
         self._held: dict[int, tuple[T, float]] = {}
         self._next: int | None = None
         self.lost = 0
-        self.late = 0
-        self.duplicate = 0
+        self.late = 0  # their turn was over, or they came twice
 
     def push(self, sequence: int, packet: T, now: float) -> list[InOrder[T]]:
         """Take a packet; return those whose turn has come."""
@@ -51,11 +50,8 @@ class ReorderBuffer(Generic[T]):
             self._next += 1
             return [*ready, InOrder(packet, 0)]
         position = self._next + step
-        if step < 0:
+        if step < 0 or position in self._held:
             self.late += 1
-            return ready
-        if position in self._held:
-            self.duplicate += 1
             return ready
         self._held[position] = (packet, now)
         ready.extend(self._release())

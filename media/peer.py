@@ -77,8 +77,6 @@ class Peer:
     ) -> None:
         self.feed: Feed[PcmChunk] = Feed(FEED_CHUNKS)
         self.events: Feed[PeerEvent] = Feed(100)
-        self.unread_messages = 0
-        self.skipped = 0
         self._origin = origin
         self._asked = asked
         self._silent_level = silent_level
@@ -183,7 +181,6 @@ class Peer:
             return Sent.NO_CHANNEL
         ceiling = FINAL_CEILING_BYTES if is_final else TENTATIVE_CEILING_BYTES
         if channel.bufferedAmount > ceiling:
-            self.skipped += 1
             return Sent.FULL if is_final else Sent.SKIPPED
         try:
             channel.send(text)
@@ -287,11 +284,7 @@ class Peer:
             return
         self._channel = channel
         channel.on("close", lambda: self.events.put(PeerEvent.CHANNEL_CLOSED))
-        channel.on("message", self._on_message)
         self.events.put(PeerEvent.CHANNEL_OPEN)
-
-    def _on_message(self, _message: str | bytes) -> None:
-        self.unread_messages += 1  # nothing is asked of us on this channel
 
     def _on_state(self) -> None:
         state = self._connection.connectionState

@@ -2,13 +2,15 @@
 
 import asyncio
 import gc
+import time
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 import pytest_asyncio
 
-from media.peer import Peer, PeerEvent
+from media.peer import Peer, PeerEvent, Sent
+from media.track import RtpPacket
 from tests.clients import Voice
 from tests.media.pages import Page, on_loopback, peer_of, until, wait_for
 from tests.speech import tone
@@ -92,8 +94,18 @@ async def test_a_closed_peer_says_so_and_takes_nothing_more() -> None:
     page = Page(Voice(tone(1.0, 48_000)))
     async with peer_of(page) as peer:
         await wait_for(peer, PeerEvent.CONNECTED)
+        await until(lambda: peer.has_open_channel and peer.ledger.span > 0)
+        assert peer._tap is not None
+        receive, codec_of = peer._tap._receive, peer._tap.codec_name
+        opus = next(kind for kind in range(96, 128) if codec_of(kind) == "opus")
         await peer.close()
+        span = peer.ledger.span
 
+        # of datagrams that were under way
+        for n in range(10):
+            receive(RtpPacket(1, opus, n, 960 * n, b"\xf8\xff\xfe"), time.monotonic())
+
+        assert peer.ledger.span == span
         assert peer.state == "closed"
         assert not peer.has_open_channel
-        assert peer.ledger.span >= 0
+        assert peer.send("a caption", is_final=True) is Sent.NO_CHANNEL
