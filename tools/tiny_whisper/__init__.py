@@ -1,0 +1,1 @@
+"""A small model of the Whisper architecture, trained on synthetic speech, for the tests."""
