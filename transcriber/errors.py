@@ -2,8 +2,10 @@
 
 TranscriberError
 ├── EngineError           an engine cannot start or cannot transcribe
-│   └── EngineUnavailable it cannot run on this machine; another may
+│   ├── EngineUnavailable it cannot run on this machine; another may
+│   └── OutOfMemory       a batch was too large
 └── WorkerError           the worker process is not there or breaks the protocol
+    └── OverDeadline      it is at one batch for too long
 """
 
 
@@ -21,3 +23,11 @@ class EngineUnavailable(EngineError):
 
 class WorkerError(TranscriberError):
     """The worker's process or its socket failed."""
+
+
+class OutOfMemory(EngineError):
+    """A batch was too large for what is free."""
+
+
+class OverDeadline(WorkerError):
+    """A batch takes longer than any should: the engine hangs."""

@@ -28,11 +28,13 @@ class Window:
     start_sample: int
     samples: Samples
     is_final: bool
-    language: str
-    prompt: str = ""
+    language: str  # empty: the one that is heard
+    prompt: str = ""  # what the speaker said before
     # utterances whose audio was appended because the worker was behind; their own finals
     # are empty
     absorbed: tuple[int, ...] = ()
+    glossary: str = ""  # words that are likely here
+    detect: tuple[str, ...] = ()  # languages among which the engine is to say what it hears
 
     @property
     def end_sample(self) -> int:
@@ -47,6 +49,17 @@ class Word:
     start_sample: int
     end_sample: int
     confidence: float
+    voice: str = ""  # which of several people at one microphone, where that was asked for
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """How sure an engine is of a text; None where it does not say."""
+
+    avg_logprob: float | None = None
+    no_speech_prob: float | None = None
+    heard_language: str = ""
+    heard_probability: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +75,7 @@ class Hypothesis:
     words: tuple[Word, ...] = ()
     absorbed: tuple[int, ...] = ()
     lost: "GapReason | None" = None  # never transcribed, and why
+    evidence: Evidence = Evidence()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +124,9 @@ class Gap:
 
 class EngineState(StrEnum):
     STARTING = "starting"
+    DOWNLOADING = "downloading"
     LOADING = "loading"
+    WARMING = "warming"
     READY = "ready"
     RESTARTING = "restarting"
     FAILED = "failed"
@@ -124,6 +140,7 @@ class EngineInfo:
     model: str
     languages: tuple[str, ...]
     note: str
+    detects: bool = False  # can say which language is spoken
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,3 +162,4 @@ class BatchReport:
     engine_s: float
     queue_age_s: float
     waiting: int
+    batch_limit: int = 0

@@ -8,6 +8,7 @@ import pytest
 
 from tests.speech import OPEN_THE_MEETING, Samples, pcm, silence, spoken, words_right
 from tests.transcriber.builders import window
+from transcriber.engines import tell_nobody
 from transcriber.engines.pocketsphinx import PocketsphinxEngine
 from transcriber.errors import EngineError, EngineUnavailable
 from transcriber.types import SAMPLE_RATE, Hypothesis
@@ -16,7 +17,7 @@ from transcriber.types import SAMPLE_RATE, Hypothesis
 @pytest.fixture(scope="module")
 def engine() -> Iterator[PocketsphinxEngine]:
     engine = PocketsphinxEngine()
-    engine.load()
+    engine.load(tell_nobody)
     yield engine
     engine.close()
 
@@ -116,7 +117,7 @@ def test_each_hypothesis_is_of_its_window(engine: PocketsphinxEngine) -> None:
 def test_where_it_is_not_installed_it_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pocketsphinx", None)
     with pytest.raises(EngineUnavailable, match="not installed"):
-        PocketsphinxEngine().load()
+        PocketsphinxEngine().load(tell_nobody)
 
 
 def test_a_model_that_cannot_be_loaded_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,4 +129,4 @@ def test_a_model_that_cannot_be_loaded_is_an_error(monkeypatch: pytest.MonkeyPat
     broken.Decoder = Decoder  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "pocketsphinx", broken)
     with pytest.raises(EngineError, match="could not load"):
-        PocketsphinxEngine().load()
+        PocketsphinxEngine().load(tell_nobody)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.speech import pcm, silence, tone
 from tests.transcriber.builders import window
-from transcriber.engines import EngineOptions, make_engine
+from transcriber.engines import EngineOptions, expected_info, make_engine, tell_nobody
 from transcriber.engines.scripted import (
     LOUD_RMS,
     QUIET_RMS,
@@ -26,7 +26,7 @@ def level(seconds: float, rms: float) -> Samples:
 
 def hear(*windows: Window) -> list[Hypothesis]:
     engine = ScriptedEngine()
-    engine.load()
+    engine.load(tell_nobody)
     try:
         return engine.transcribe(windows)
     finally:
@@ -122,13 +122,13 @@ def test_each_hypothesis_is_of_its_window() -> None:
 
 
 def test_engines_are_chosen_by_name() -> None:
-    assert make_engine(EngineOptions("scripted"))[0].info.name == "scripted"
-    engine, steps = make_engine(EngineOptions("auto"))
-    assert engine.info.name == "pocketsphinx"
-    assert steps == ["pocketsphinx: its model comes with it"]
-    assert make_engine(EngineOptions("pocketsphinx"))[1] == []
+    for name in ("scripted", "pocketsphinx", "whisper", "whisperx", "auto"):
+        assert make_engine(EngineOptions(name)).info.name == name
+        assert expected_info(EngineOptions(name)).name == name
     with pytest.raises(EngineUnavailable, match="'whispering'"):
         make_engine(EngineOptions("whispering"))
+    with pytest.raises(EngineUnavailable, match="'whispering'"):
+        expected_info(EngineOptions("whispering"))
 
 
 def test_a_slow_engine_can_be_played(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,8 @@ def window(
     language: str = "en",
     prompt: str = "",
     absorbed: tuple[int, ...] = (),
+    glossary: str = "",
+    detect: tuple[str, ...] = (),
 ) -> Window:
     if samples is None:
         samples = np.zeros(round(seconds * SAMPLE_RATE), np.int16)
@@ -39,6 +41,8 @@ def window(
         language,
         prompt,
         absorbed,
+        glossary,
+        detect,
     )
 
 

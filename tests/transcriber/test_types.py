@@ -17,7 +17,7 @@ def test_what_was_said_cannot_be_changed() -> None:
 
 def test_reasons_and_states_read_as_the_words_on_the_wire() -> None:
     assert [*GapReason] == ["overload", "network", "engine"]
-    assert [*EngineState] == ["starting", "loading", "ready", "restarting", "failed"]
+    assert " ".join(EngineState) == ("starting downloading loading warming ready restarting failed")
 
 
 def test_a_segmenter_counts_on_from_the_utterances_before() -> None:

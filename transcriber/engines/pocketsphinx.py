@@ -5,9 +5,10 @@ sentences, poor on free speech.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
+from transcriber.engines import Tell
 from transcriber.errors import EngineError, EngineUnavailable
 from transcriber.types import SAMPLE_RATE, EngineInfo, Hypothesis, Window, Word
 from transcriber.vad import SILENCE_RMS, rms
@@ -25,11 +26,12 @@ class PocketsphinxEngine:
         "English only, offline. Clear sentences come out well, free speech often does not.",
     )
     batch_limit = 1  # it decodes one by one; a larger batch would only delay the finals
+    longest_s = 60.0
 
     def __init__(self) -> None:
         self._decoder: Any = None
 
-    def load(self) -> None:
+    def load(self, tell: Tell) -> None:
         try:
             from pocketsphinx import Decoder
         except ImportError as error:
@@ -38,6 +40,12 @@ class PocketsphinxEngine:
             self._decoder = Decoder(samprate=float(SAMPLE_RATE), loglevel="FATAL")
         except RuntimeError as error:
             raise EngineError("pocketsphinx could not load its model") from error
+
+    def warm_up(self) -> None:
+        """Nothing is made on first use."""
+
+    def kind(self, window: Window) -> Hashable:
+        return None
 
     def transcribe(self, windows: Sequence[Window]) -> list[Hypothesis]:
         return [self._decode(window) for window in windows]

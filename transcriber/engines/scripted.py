@@ -6,8 +6,9 @@ missing or moved piece of audio shows.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
+from transcriber.engines import Tell
 from transcriber.types import SAMPLE_RATE, EngineInfo, Hypothesis, Samples, Window, Word
 from transcriber.vad import rms
 
@@ -36,12 +37,19 @@ class ScriptedEngine:
         "A test engine: its words follow the clock, not what is said.",
     )
     batch_limit = 32
+    longest_s = 60.0
 
     def __init__(self, seconds_per_batch: float = 0.0) -> None:
         self._seconds_per_batch = seconds_per_batch
 
-    def load(self) -> None:
+    def load(self, tell: Tell) -> None:
         """Nothing to load."""
+
+    def warm_up(self) -> None:
+        """Nothing is made on first use."""
+
+    def kind(self, window: Window) -> Hashable:
+        return None
 
     def transcribe(self, windows: Sequence[Window]) -> list[Hypothesis]:
         if self._seconds_per_batch:
