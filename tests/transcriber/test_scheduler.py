@@ -1,4 +1,5 @@
 import itertools
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -241,6 +242,125 @@ def test_the_oldest_moves_on_once_it_is_taken() -> None:
     assert scheduler.oldest_since() == 1.0
 
 
+def length(window: Window) -> int:
+    """A kind for tests: windows of one length."""
+    return len(window.samples)
+
+
+def test_a_batch_holds_windows_of_one_kind() -> None:
+    scheduler = Scheduler(32, length)
+    for name, seconds in (("ada", 1.0), ("bob", 2.0), ("eve", 1.0), ("dan", 2.0)):
+        scheduler.offer(window(name, seconds=seconds), 0.0)
+    assert names(scheduler.next_batch(1.0)) == ["ada interim 1", "eve interim 1"]
+    assert names(scheduler.next_batch(2.0)) == ["bob interim 1", "dan interim 1"]
+
+
+def test_the_first_that_waits_decides_the_kind_though_others_are_more() -> None:
+    scheduler = Scheduler(32, length)
+    scheduler.offer(window("ada", seconds=2.0), 0.0)
+    for name in ("bob", "eve", "dan"):
+        scheduler.offer(window(name), 0.1)
+    assert names(scheduler.next_batch(1.0)) == ["ada interim 1"]
+
+
+def test_a_final_decides_the_kind_before_an_interim_that_waits_longer() -> None:
+    scheduler = Scheduler(32, length)
+    scheduler.offer(window("ada", seconds=2.0), 0.0)
+    scheduler.offer(final("bob"), 5.0)
+    scheduler.offer(window("eve"), 6.0)
+    assert names(scheduler.next_batch(7.0)) == ["bob final 1", "eve interim 1"]
+    assert names(scheduler.next_batch(8.0)) == ["ada interim 1"]
+
+
+def test_finals_of_a_speaker_keep_their_order_though_of_different_kinds() -> None:
+    scheduler = Scheduler(32, length)
+    for utterance, seconds in ((1, 1.0), (2, 2.0), (3, 1.0)):
+        scheduler.offer(window("ada", utterance=utterance, final=True, seconds=seconds), 0.0)
+    scheduler.offer(final("bob"), 1.0)
+    batches = [names(scheduler.next_batch(now)) for now in (2.0, 3.0, 4.0)]
+    # the third is of the first's kind and waits for the second
+    assert batches == [["ada final 1", "bob final 1"], ["ada final 2"], ["ada final 3"]]
+
+
+def test_the_kind_of_a_joined_final_is_that_of_all_its_audio() -> None:
+    scheduler = Scheduler(32, length)
+    for n in range(1, FINALS_PER_STREAM + 1):
+        scheduler.offer(final(utterance=n), 0.0)
+    scheduler.offer(window("bob", final=True, seconds=3.0), 0.0)
+    assert len(scheduler.next_batch(1.0)) == FINALS_PER_STREAM
+    for n in range(11, 11 + FINALS_PER_STREAM):
+        scheduler.offer(final(utterance=n), 2.0)
+    assert names(scheduler.next_batch(2.0)) == ["bob final 1"]
+    scheduler.offer(window(utterance=15, final=True, start_s=1.0, seconds=2.0), 3.0)
+    assert [w.utterance for w in scheduler.next_batch(4.0)] == [11, 12, 13]
+    assert [w.absorbed for w in scheduler.next_batch(5.0)] == [(15,)]
+
+
+def test_the_kind_of_a_window_is_asked_for_once() -> None:
+    asked: list[int] = []
+
+    def kind(of: Window) -> int:
+        asked.append(of.revision)
+        return of.revision
+
+    scheduler = Scheduler(1, kind)
+    for number in range(5):
+        scheduler.offer(window(f"s{number}", revision=number), float(number))
+    while scheduler.next_batch(9.0):
+        pass
+    assert sorted(asked) == list(range(5))
+
+
+def test_rooms_take_turns_however_many_speak_in_them() -> None:
+    scheduler = Scheduler(2)
+    for now, name in enumerate(("big/a", "big/b", "big/c", "small/d", "big/e")):
+        scheduler.offer(window(name), float(now))
+    assert [w.stream for w in scheduler.next_batch(9.0)] == ["big/a", "small/d"]
+    assert [w.stream for w in scheduler.next_batch(9.5)] == ["big/b", "big/c"]
+
+
+def test_a_room_is_all_before_the_last_stroke() -> None:
+    scheduler = Scheduler(2)
+    for now, name in enumerate(("a/b/ada", "a/b/bob", "a/c/eve")):
+        scheduler.offer(window(name), float(now))
+    assert [w.stream for w in scheduler.next_batch(9.0)] == ["a/b/ada", "a/c/eve"]
+
+
+def test_a_room_with_one_speaker_is_served_as_often_as_one_with_ten() -> None:
+    scheduler, served = Scheduler(1), Counter[str]()
+    speakers = ["small/one", *(f"big/{n}" for n in range(10))]
+    for now in range(40):
+        for speaker in speakers:
+            scheduler.offer(window(speaker, revision=now), float(now))
+        (taken,) = scheduler.next_batch(now + 0.5)
+        scheduler.complete(taken)
+        served[taken.stream] += 1
+    assert served["small/one"] == 20
+    assert {served[name] for name in speakers[1:]} == {2}
+
+
+def test_joined_finals_are_no_longer_than_the_engine_takes() -> None:
+    for gap_s, fits in ((0.0, True), (0.5, True), (0.51, False), (9.0, False)):
+        scheduler = Scheduler(32, longest_s=30.0)
+        for n in range(1, FINALS_PER_STREAM + 1):
+            scheduler.offer(window(utterance=n, final=True, seconds=10.0), 0.0)
+        fifth = window(utterance=5, final=True, start_s=10.0 + gap_s, seconds=19.5 + (gap_s > 0.5))
+        assert (scheduler.offer(fifth, 1.0) == []) == fits
+        last = scheduler.next_batch(2.0)[-1]
+        assert len(last.samples) <= 30 * SAMPLE_RATE
+        assert (last.absorbed == (5,)) == fits
+
+
+def test_the_silence_between_joined_finals_counts_into_what_the_engine_takes() -> None:
+    scheduler = Scheduler(32, longest_s=30.0)
+    for n in range(1, FINALS_PER_STREAM + 1):
+        scheduler.offer(window(utterance=n, final=True, seconds=10.0), 0.0)
+    fifth = window(utterance=5, final=True, start_s=10.25, seconds=19.8)
+    (lost,) = scheduler.offer(fifth, 1.0)
+    assert lost.utterance == FINALS_PER_STREAM
+    assert [w.utterance for w in scheduler.next_batch(2.0)] == [1, 2, 3, 5]
+
+
 # Properties
 
 voices = st.integers(1, 7)
@@ -312,3 +432,91 @@ def test_every_final_is_given_joined_or_returned_and_bounds_hold(
             scheduler.complete(taken)
         answer(batch)
     assert sorted(answered) == offered
+
+
+offers = st.tuples(
+    st.sampled_from(["r/ada", "r/bob", "q/eve"]),
+    st.booleans(),  # final
+    st.integers(1, 4),  # its kind: tens of seconds
+    st.sampled_from(["take", "take", "", "", "", "forget"]),
+)
+
+
+@given(st.lists(offers, max_size=60), limits)
+def test_everything_that_is_offered_is_answered_exactly_once(
+    steps: list[tuple[str, bool, int, str]], limit: int
+) -> None:
+    """Given in a batch of its own kind, replaced, given up, absorbed, or forgotten."""
+    scheduler = Scheduler(limit, length)
+    unanswered: dict[tuple[str, int], Window] = {}
+
+    def answer(window: Window) -> None:
+        numbers = [window.revision]
+        if window.is_final:
+            # a test's utterance is its revision
+            numbers += window.absorbed
+        for number in numbers:
+            del unanswered[window.stream, number]
+
+    def take(now: float) -> bool:
+        batch = scheduler.next_batch(now)
+        assert len(batch) <= limit
+        assert len({length(w) for w in batch}) <= 1
+        for taken in batch:
+            scheduler.complete(taken)
+            answer(taken)
+        return bool(batch)
+
+    for number, (stream, is_final, tens, then) in enumerate(steps, 1):
+        offered = window(
+            stream, utterance=number, revision=number, final=is_final, seconds=tens / 100
+        )
+        before = [w for w in unanswered.values() if w.stream == stream and not w.is_final]
+        assert len(before) <= 1
+        unanswered[stream, number] = offered
+        given_up = scheduler.offer(offered, float(number))
+        if not is_final and not given_up:
+            for replaced in before:
+                answer(replaced)
+        for lost in given_up:
+            answer(lost)
+        if then == "take":
+            take(float(number))
+        elif then == "forget":
+            scheduler.forget(StreamId(stream))
+            unanswered = {key: w for key, w in unanswered.items() if key[0] != stream}
+    while take(float(len(steps) + 1)):
+        pass
+    assert unanswered == {}
+    assert scheduler.waiting == 0
+
+
+@given(st.lists(offers, max_size=60), limits)
+def test_finals_of_a_speaker_are_given_in_the_order_they_were_said(
+    steps: list[tuple[str, bool, int, str]], limit: int
+) -> None:
+    scheduler, last = Scheduler(limit, length), Counter[str]()
+    for number, (stream, is_final, tens, then) in enumerate(steps, 1):
+        offered = window(stream, utterance=number, final=is_final, seconds=tens / 100)
+        scheduler.offer(offered, float(number))
+        for taken in scheduler.next_batch(float(number)) if then else ():
+            scheduler.complete(taken)
+            if taken.is_final:
+                assert taken.utterance > last[taken.stream]
+                last[taken.stream] = max(taken.utterance, *taken.absorbed, 0)
+
+
+@given(st.integers(1, 3), st.integers(1, 5), limits)
+def test_nobody_starves_though_all_are_of_different_kinds(
+    rooms: int, speakers: int, limit: int
+) -> None:
+    scheduler = Scheduler(limit, lambda w: w.stream)
+    streams = [f"{room}/{n}" for room in range(rooms) for n in range(speakers)]
+    waited = dict.fromkeys(streams, 0)
+    for now in range(60):
+        for stream in streams:
+            scheduler.offer(window(stream, revision=now, seconds=0.01), float(now))
+        (taken,) = scheduler.next_batch(now + 0.5)
+        scheduler.complete(taken)
+        waited = {s: 0 if s == taken.stream else n + 1 for s, n in waited.items()}
+        assert max(waited.values()) < len(streams)
