@@ -24,6 +24,7 @@ _SLOW = (
     "sim/test_bad_networks.py",
     "sim/test_drift.py",
     "transcriber/test_process.py",
+    "transcriber/test_shared.py",
     "transcriber/test_worker.py",
 )
 

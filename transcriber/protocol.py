@@ -24,6 +24,7 @@ from transcriber.types import (
     EngineInfo,
     EngineState,
     EngineStatus,
+    Evidence,
     GapReason,
     Hypothesis,
     StreamId,
@@ -46,6 +47,7 @@ _TYPES = {
     "language": str,
     "prompt": str,
     "known": int,
+    "glossary": str,
 }
 
 
@@ -140,10 +142,19 @@ def _decode(header: dict[str, Any], body: bytes) -> Message:
             raise TypeError(name)
     if not all(isinstance(utterance, int) for utterance in header.get("absorbed", ())):
         raise TypeError("absorbed")
+    if not all(isinstance(language, str) for language in header.get("detect", ())):
+        raise TypeError("detect")
     if kind == "Window":
         pcm = np.frombuffer(body, np.int16)
         known = header.pop("known", 0)
-        window = Window(**{**header, "absorbed": tuple(header["absorbed"]), "samples": pcm})
+        window = Window(
+            **{
+                **header,
+                "absorbed": tuple(header["absorbed"]),
+                "detect": tuple(header["detect"]),
+                "samples": pcm,
+            }
+        )
         return Tail(window, int(known)) if known else window
     if kind == "Forget":
         return Forget(**header)
@@ -155,6 +166,7 @@ def _decode(header: dict[str, Any], body: bytes) -> Message:
                 "words": tuple(Word(**w) for w in header["words"]),
                 "absorbed": tuple(header["absorbed"]),
                 "lost": None if lost is None else GapReason(lost),
+                "evidence": Evidence(**header["evidence"]),
             }
         )
     if kind == "EngineStatus":

@@ -2,11 +2,14 @@
 
 One event loop owns the scheduler and the connections; one thread runs the engine, a batch
 at a time. Several servers may connect. The process ends when its standard input does: so
-it never outlives the server that started it, however that one died.
+it never outlives the server that started it, however that one died. On its standard output
+it says that it listens, and then that it is alive, with how large its batches may be once
+the engine is ready.
 """
 
 import asyncio
 import logging
+import math
 import os
 import socket
 import struct
@@ -14,11 +17,18 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from transcriber import protocol
 from transcriber.engines import Engine
-from transcriber.errors import EngineError, WorkerError
+from transcriber.errors import (
+    EngineError,
+    EngineUnavailable,
+    OutOfMemory,
+    OverDeadline,
+    WorkerError,
+)
 from transcriber.scheduler import Scheduler
 from transcriber.types import (
     SAMPLE_RATE,
@@ -31,9 +41,17 @@ from transcriber.types import (
     Window,
 )
 
-LISTENING = "listening"
-EXIT_ENGINE = 3  # the engine cannot start; its reason was printed as the last line
+LISTENING, ALIVE = "listening", "alive"
+EXIT_ENGINE = 3  # the engine cannot start; its reason was logged
+EXIT_OUT_OF_MEMORY = 4
+EXIT_DEADLINE = 5  # a batch took longer than any should
 _BATCH_WINDOW_S = 0.015
+# After so many batches in a row that memory was enough for, they may be twice as large.
+_GROW_AFTER = 50
+# For a server that is just connecting to hear why there is no engine.
+_LAST_WORDS_S = 0.5
+# Of progress, that is worth telling.
+_PROGRESS_STEP = 0.01
 # A server that does not read its answers is dropped beyond this, not waited for.
 _WRITE_CEILING_BYTES = 8 << 20
 
@@ -41,10 +59,17 @@ log = logging.getLogger("roomscribe.worker")
 
 
 class Worker:
-    def __init__(self, engine: Engine, key: bytes) -> None:
+    def __init__(
+        self, engine: Engine, key: bytes, first_batch: int = 0, deadline_s: float = math.inf
+    ) -> None:
+        """`first_batch` is how large batches may be at first; 0: as the engine sees fit."""
         self._engine = engine
         self._key = key
-        self._scheduler = Scheduler(engine.batch_limit)
+        self._first_batch = first_batch
+        self._deadline_s = deadline_s
+        self._batches = 0  # since their limit grew
+        self._busy_since: float | None = None
+        self._scheduler = Scheduler(engine.batch_limit, engine.kind, engine.longest_s)
         self._status = EngineStatus(EngineState.LOADING, engine.info)
         self._connections: set[asyncio.StreamWriter] = set()
         self._owners: dict[StreamId, asyncio.StreamWriter] = {}
@@ -58,17 +83,57 @@ class Worker:
         server = await asyncio.start_unix_server(self._serve, path)
         os.chmod(path, 0o600)
         print(LISTENING, flush=True)  # noqa: T201 - tells the parent that it can connect
+        tasks = [asyncio.create_task(self._beat()), asyncio.create_task(self._work_forever())]
         try:
-            loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._thread, self._engine.load)
-            self._set_status(EngineState.READY)
-            await self._transcribe_forever()
+            await asyncio.gather(*tasks)  # neither ends but by failing
         finally:
+            for task in tasks:
+                task.cancel()
             # not `async with server`: from Python 3.12 on that waits for the others to leave
             server.close()
             for writer in self._connections:
                 writer.close()
             self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def _work_forever(self) -> None:
+        try:
+            await self._load()
+        except EngineUnavailable as error:
+            # its words are for people: they read on every page what is to be done
+            self._set_status(EngineState.FAILED, message=str(error))
+            await asyncio.sleep(_LAST_WORDS_S)
+            raise
+        await self._transcribe_forever()
+
+    async def _load(self) -> None:
+        loop = asyncio.get_running_loop()
+
+        def tell(state: EngineState, progress: float | None, message: str) -> None:
+            loop.call_soon_threadsafe(self._set_status, state, progress, message)
+
+        await loop.run_in_executor(self._thread, self._engine.load, tell)
+        self._set_status(EngineState.WARMING)
+        await loop.run_in_executor(self._thread, self._engine.warm_up)
+        limit = self._engine.batch_limit
+        self._scheduler.batch_limit = min(limit, self._first_batch or limit)
+        self._scheduler.longest_s = self._engine.longest_s
+        self._set_status(EngineState.READY)
+        self._say_alive()  # at once: what ended the last worker may end this one in a moment
+
+    async def _beat(self) -> None:
+        """Say that the worker lives, unless it is at one batch for too long."""
+        while True:
+            self._say_alive()
+            await asyncio.sleep(min(1.0, self._deadline_s / 4))
+            since = self._busy_since
+            if since is not None and time.monotonic() - since > self._deadline_s:
+                raise OverDeadline(f"a batch took more than {self._deadline_s:.0f} s")
+
+    def _say_alive(self) -> None:
+        """To the parent; with how large batches may be, once that is known."""
+        is_ready = self._status.state is EngineState.READY
+        limit = [str(self._scheduler.batch_limit)] if is_ready else []
+        print(ALIVE, *limit, flush=True)  # noqa: T201
 
     async def _transcribe_forever(self) -> None:
         while True:
@@ -84,8 +149,10 @@ class Worker:
 
     async def _transcribe(self, batch: Sequence[Window], queue_age_s: float) -> None:
         started = time.monotonic()
+        self._busy_since = started
         loop = asyncio.get_running_loop()
         hypotheses = await loop.run_in_executor(self._thread, self._engine.transcribe, batch)
+        self._busy_since = None
         if len(hypotheses) != len(batch):
             raise WorkerError("the engine answered for other windows than it was given")
         engine_s = time.monotonic() - started
@@ -98,8 +165,18 @@ class Worker:
             engine_s,
             queue_age_s,
             self._scheduler.waiting,
+            self._scheduler.batch_limit,
         )
         self._tell_all(report)
+        self._maybe_grow()
+
+    def _maybe_grow(self) -> None:
+        """Batches that were made smaller for want of memory grow again."""
+        self._batches += 1
+        limit = self._engine.batch_limit
+        if self._scheduler.batch_limit < limit and self._batches >= _GROW_AFTER:
+            self._batches = 0
+            self._scheduler.batch_limit = min(limit, 2 * self._scheduler.batch_limit)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # The containment of one server: whatever it sends ends its own connection only.
@@ -159,9 +236,16 @@ class Worker:
         if writer is not None:
             self._write(writer, protocol.encode(hypothesis))
 
-    def _set_status(self, state: EngineState) -> None:
-        self._status = EngineStatus(state, self._engine.info)
-        self._tell_all(self._status)
+    def _set_status(
+        self, state: EngineState, progress: float | None = None, message: str = ""
+    ) -> None:
+        before = self._status
+        self._status = EngineStatus(state, self._engine.info, progress, message)
+        is_step = abs((progress or 0.0) - (before.progress or 0.0)) >= _PROGRESS_STEP
+        if state is not before.state or is_step:
+            self._tell_all(self._status)
+        else:
+            self._status = replace(self._status, progress=before.progress)
 
     def _tell_all(self, message: EngineStatus | BatchReport) -> None:
         frame = protocol.encode(message)
@@ -198,19 +282,28 @@ def _is_same_user(writer: asyncio.StreamWriter) -> bool:
     return bool(uid == os.getuid())
 
 
-async def serve(engine: Engine, key: bytes, path: Path) -> int:
+async def serve(worker: Worker, path: Path) -> int:
     """Run until standard input ends. Returns an exit code."""
-    worker = asyncio.create_task(Worker(engine, key).run(path), name="worker")
+    running = asyncio.create_task(worker.run(path), name="worker")
     parent = asyncio.create_task(_parent_gone(), name="parent")
-    await asyncio.wait({worker, parent}, return_when=asyncio.FIRST_COMPLETED)
-    if not worker.done():
+    await asyncio.wait({running, parent}, return_when=asyncio.FIRST_COMPLETED)
+    if not running.done():
         return 0
-    error = worker.exception()
-    if isinstance(error, EngineError):
-        log.error("the engine cannot start", extra={"reason": str(error)})
-        return EXIT_ENGINE
-    if error is not None:
-        log.error("the worker failed", exc_info=error)
+    error = running.exception()
+    match error:
+        case OutOfMemory():
+            log.error("out of memory", extra={"reason": str(error)})
+            return EXIT_OUT_OF_MEMORY
+        case OverDeadline():
+            log.error("the engine hangs", extra={"reason": str(error)})
+            return EXIT_DEADLINE
+        case EngineError():
+            log.error("the engine cannot start", extra={"reason": str(error)})
+            return EXIT_ENGINE
+        case None:
+            pass
+        case _:
+            log.error("the worker failed", exc_info=error)
     return 1
 
 

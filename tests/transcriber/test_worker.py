@@ -1,10 +1,12 @@
 import asyncio
+import itertools
 import os
 import signal
 import stat
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +24,33 @@ from tests.transcriber.workers import (
     serving,
     working,
 )
+from transcriber import worker as worker_module
+from transcriber.engines import Tell
 from transcriber.engines.scripted import word_at
-from transcriber.errors import EngineError, EngineUnavailable, WorkerError
+from transcriber.errors import (
+    EngineError,
+    EngineUnavailable,
+    OutOfMemory,
+    OverDeadline,
+    WorkerError,
+)
 from transcriber.protocol import Forget, Message, Tail, encode
-from transcriber.types import EngineState, GapReason, StreamId, Window
-from transcriber.worker import EXIT_ENGINE, Worker, given_up
+from transcriber.types import (
+    EngineState,
+    EngineStatus,
+    GapReason,
+    Hypothesis,
+    StreamId,
+    Window,
+)
+from transcriber.worker import (
+    EXIT_DEADLINE,
+    EXIT_ENGINE,
+    EXIT_OUT_OF_MEMORY,
+    Worker,
+    given_up,
+    serve,
+)
 
 
 def two_words(stream: str = "ada", *, utterance: int = 1, final: bool = True) -> Window:
@@ -189,12 +213,25 @@ async def test_an_engine_whose_model_cannot_be_loaded_ends_the_worker_with_its_r
         assert line["reason"] == "pocketsphinx could not load its model"
 
 
-async def test_the_choice_of_an_engine_is_logged_with_its_reason() -> None:
-    async with serving("auto") as worker:
+async def test_each_step_to_an_engine_is_logged_with_its_reason(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    async with serving("auto") as worker, worker.connection() as server:
+        await server.until(EngineState.READY)
         assert worker.process.stdin is not None
         worker.process.stdin.close()
         assert await worker.exit_code() == 0
-        assert "pocketsphinx" in (await worker.logged())[0]["reason"]
+        steps = await worker.logged()
+        assert [(step["message"], step["engine"]) for step in steps] == [
+            ("engine not chosen", "whisperx"),
+            ("engine not chosen", "whisper"),
+            ("engine chosen", "pocketsphinx"),
+        ]
+        assert "HF_HUB_OFFLINE" in steps[1]["reason"]
+        assert server.info is not None
+        assert server.info.name == "pocketsphinx"
 
 
 async def test_a_socket_that_cannot_be_made_ends_the_worker_with_an_error() -> None:
@@ -374,6 +411,184 @@ async def test_an_engine_that_answers_for_other_windows_ends_the_worker() -> Non
 
     with pytest.raises(WorkerError, match="other windows"):
         await offer()
+
+
+# Memory, time, and what is told meanwhile
+
+
+class FailingEngine(HandEngine):
+    """Fails at its batches."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self._error = error
+
+    def transcribe(self, windows: Sequence[Window]) -> list[Hypothesis]:
+        raise self._error
+
+
+class SlowStart(HandEngine):
+    """Tells how far it is, as often as it can; warms up until it is released."""
+
+    def load(self, tell: Tell) -> None:
+        self._released.get()
+        for share in range(1001):
+            tell(EngineState.DOWNLOADING, share / 1000, "fetching the model tiny")
+        tell(EngineState.LOADING, None, "")
+
+    def warm_up(self) -> None:
+        self._released.get()
+
+
+async def test_a_batch_that_memory_is_not_enough_for_ends_the_worker() -> None:
+    async def offer() -> None:
+        async with (
+            working(FailingEngine(OutOfMemory("no memory"))) as worker,
+            worker.connection() as server,
+        ):
+            server.send(window("ada", final=True))
+            await server.ended()
+
+    with pytest.raises(OutOfMemory):
+        await offer()
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (OutOfMemory("no memory for a batch of 2"), EXIT_OUT_OF_MEMORY, "out of memory"),
+        (OverDeadline("a batch took more than 20 s"), EXIT_DEADLINE, "the engine hangs"),
+        (EngineUnavailable("no model"), EXIT_ENGINE, "the engine cannot start"),
+        (ValueError("secret"), 1, "the worker failed"),
+    ],
+)
+async def test_each_end_of_a_worker_has_a_code_of_its_own(
+    error: Exception,
+    code: int,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def parent_stays() -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(worker_module, "_parent_gone", parent_stays)
+    engine = HandEngine(load_error=error)
+    async with asyncio.timeout(10):
+        assert await serve(Worker(engine, KEY), tmp_path / "s") == code
+    told = [r.message for r in caplog.records if r.name.startswith("roomscribe")]
+    assert told == [message]
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        if task.get_name() == "parent":
+            task.cancel()
+
+
+async def test_a_batch_over_its_deadline_ends_the_worker() -> None:
+    engine = HandEngine()
+
+    async def offer() -> None:
+        async with working(engine, deadline_s=0.1) as worker, worker.connection() as server:
+            server.send(window("ada", final=True))
+            await engine.taken()
+            await server.ended()
+
+    with pytest.raises(OverDeadline, match="a batch took more than"):
+        await offer()
+
+
+async def test_a_worker_without_work_is_never_over_its_deadline() -> None:
+    engine = HandEngine()
+    async with working(engine, deadline_s=0.1) as worker, worker.connection() as server:
+        for utterance in (1, 2):
+            await asyncio.sleep(0.2)
+            server.send(window("ada", utterance=utterance, final=True))
+            await engine.taken()
+            engine.release()
+            assert (await server.hypothesis()).utterance == utterance
+
+
+async def batch_sizes(engine: HandEngine, first_batch: int, batches: int) -> list[int]:
+    """How large batches may be, after each."""
+    engine.release(batches)
+    async with (
+        working(engine, first_batch=first_batch) as worker,
+        worker.connection() as server,
+    ):
+        limits = []
+        for utterance in range(batches):
+            server.send(window("ada", utterance=utterance, final=True, seconds=0.01))
+            limits.append((await server.report()).batch_limit)
+        return limits
+
+
+async def test_batches_begin_as_small_as_they_are_told_and_grow_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(worker_module, "_GROW_AFTER", 3)
+    monkeypatch.setattr(worker_module, "_BATCH_WINDOW_S", 0.0)
+    # the report of a batch comes before the growth
+    assert await batch_sizes(HandEngine(batch_limit=10), 3, 8) == [3, 3, 3, 6, 6, 6, 10, 10]
+
+
+async def test_batches_are_never_larger_than_the_engine_takes() -> None:
+    assert await batch_sizes(HandEngine(batch_limit=4), 32, 1) == [4]
+    assert await batch_sizes(HandEngine(batch_limit=4), 0, 1) == [4]
+
+
+async def test_a_batch_has_no_more_windows_than_it_may() -> None:
+    engine = HandEngine(batch_limit=8)
+    async with working(engine, first_batch=2) as worker, worker.connection() as server:
+        server.send(*(window(name, final=True) for name in ("ada", "bob", "eve")))
+        engine.release(2)
+        await server.hypotheses(3)
+        assert [len(batch) for batch in engine.batches] == [2, 1]
+
+
+async def test_the_parent_learns_how_large_batches_are_as_soon_as_the_worker_is_ready(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    # the finals that ended the last one come at once, and may end this one
+    engine = HandEngine(batch_limit=8, load_waits=True)
+    async with working(engine, first_batch=2) as worker, worker.connection() as server:
+        before = capfd.readouterr().out.split("\n")
+        engine.release()
+        await server.until(EngineState.READY)
+        assert "alive 2\n" in capfd.readouterr().out
+    # what the engine takes is not known before it is loaded
+    assert set(before) <= {"listening", "alive", ""}
+
+
+async def test_progress_is_told_in_steps_and_warming_up_is_a_state() -> None:
+    engine = SlowStart()
+    async with working(engine) as worker, worker.connection() as server:
+        await server.until(EngineState.LOADING)
+        engine.release()
+        told = list[EngineStatus]()
+        while EngineState.WARMING not in server.states:
+            message = await server._read()
+            assert isinstance(message, EngineStatus)
+            told.append(message)
+        engine.release()
+        await server.until(EngineState.READY)
+    fetching = [s for s in told if s.state is EngineState.DOWNLOADING]
+    shares = [s.progress or 0.0 for s in fetching]
+    assert {s.message for s in fetching} == {"fetching the model tiny"}
+    assert 90 <= len(shares) <= 101
+    assert all(after - before >= 0.0099 for before, after in itertools.pairwise(shares))
+    assert shares[-1] >= 0.98
+    assert [s.state for s in told[len(fetching) :]] == [EngineState.LOADING, EngineState.WARMING]
+
+
+async def test_nothing_is_transcribed_before_the_engine_is_warm() -> None:
+    engine = SlowStart()
+    async with working(engine) as worker, worker.connection() as server:
+        server.send(window("ada", final=True))
+        engine.release()
+        await server.until(EngineState.WARMING)
+        assert engine.batches == []
+        engine.release(2)
+        assert (await server.hypothesis()).stream == "ada"
 
 
 # Tails

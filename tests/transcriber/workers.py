@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import math
 import os
 import queue
 import select
@@ -10,13 +11,14 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Hashable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.transcriber.builders import hypothesis
 from transcriber import protocol
+from transcriber.engines import Tell
 from transcriber.types import (
     BatchReport,
     EngineInfo,
@@ -38,6 +40,7 @@ class Connection:
         self.writer = writer
         self.states: list[EngineState] = []
         self.reports: list[BatchReport] = []
+        self.info: EngineInfo | None = None
 
     def send(self, *messages: protocol.Message) -> None:
         for message in messages:
@@ -85,6 +88,7 @@ class Connection:
         match message:
             case EngineStatus():
                 self.states.append(message.state)
+                self.info = message.info
             case BatchReport():
                 self.reports.append(message)
         return message
@@ -132,7 +136,7 @@ class Serving(Endpoint):
 
 def command(path: Path, engine: str = "scripted") -> list[str]:
     return [
-        *(sys.executable, "-m", "transcriber", "serve"),
+        *(sys.executable, "-m", "transcriber", "work"),
         *("--socket", str(path), "--engine", engine),
     ]
 
@@ -214,11 +218,19 @@ class HandEngine:
         self._released: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._taken = threading.Semaphore(0)
 
-    def load(self) -> None:
+    longest_s = 60.0
+
+    def load(self, tell: Tell) -> None:
         if self._load_waits:
             self._released.get()
         if self._load_error is not None:
             raise self._load_error
+
+    def warm_up(self) -> None:
+        """Nothing is made on first use."""
+
+    def kind(self, window: Window) -> Hashable:
+        return None
 
     def transcribe(self, windows: Sequence[Window]) -> list[Hypothesis]:
         self.batches.append(list(windows))
@@ -243,11 +255,14 @@ class HandEngine:
 
 
 @asynccontextmanager
-async def working(engine: HandEngine) -> AsyncIterator[Endpoint]:
+async def working(
+    engine: HandEngine, *, first_batch: int = 0, deadline_s: float = math.inf
+) -> AsyncIterator[Endpoint]:
     """A worker around the engine, in this loop. Raises what the worker fell over."""
     with tempfile.TemporaryDirectory(prefix="worker-") as folder:
         path = Path(folder) / "s"
-        task = asyncio.create_task(Worker(engine, KEY).run(path), name="worker under test")
+        worker = Worker(engine, KEY, first_batch, deadline_s)
+        task = asyncio.create_task(worker.run(path), name="worker under test")
         endpoint = Endpoint(path)
         try:
             await endpoint.listens()
