@@ -85,6 +85,11 @@ class Segmenter:
     def end_sample(self) -> int:
         return self._held_from + self._held
 
+    @property
+    def held_from(self) -> int:
+        """What is before this is gone: no utterance will have it."""
+        return self._held_from
+
     def restart(self, start_sample: int) -> list[Cut]:
         """Go on at another position; return the utterance this ends."""
         finals = self.finish()

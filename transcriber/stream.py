@@ -6,13 +6,17 @@ waits but `drain`. Interims are cut when they can be sent: the newest audio alwa
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
 
+from transcriber.account import Account, Fates
 from transcriber.agreement import Agreed, Agreement, without_doubled_start
+from transcriber.filters import Never, Told, never_said
+from transcriber.language import LanguageChoice
 from transcriber.segmenter import Cut, Segmenter
 from transcriber.types import (
     SAMPLE_RATE,
@@ -36,6 +40,8 @@ _BRIDGE_SAMPLES = SAMPLE_RATE // 2
 _GAP_SHOWN_SAMPLES = SAMPLE_RATE // 5
 _PROMPT_CHARACTERS = 200
 
+log = logging.getLogger("roomscribe.stream")
+
 
 class Engine(Protocol):
     """What a stream needs of `WorkerProcess`."""
@@ -55,6 +61,15 @@ class Engine(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Hearing:
+    """How a speaker is to be understood."""
+
+    language: str  # or `language.AUTO`
+    languages: tuple[str, ...] = ()  # among which to detect
+    glossary: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class _Asked:
     """What is to be known of a window once its hypothesis comes."""
 
@@ -63,6 +78,7 @@ class _Asked:
     speech_start: int
     speech_end: int
     heard_at: float
+    told: Told
 
 
 @dataclass(slots=True)
@@ -80,6 +96,7 @@ class _Utterance:
     speech_end_at: float | None = None
     shown: str = ""
     has_text: bool = False
+    share: int = 0  # of the audio, once it is over
 
 
 class SpeakerStream:
@@ -88,16 +105,20 @@ class SpeakerStream:
         stream: StreamId,
         engine: Engine,
         vad: Vad,
-        language: str,
+        hearing: Hearing,
         publish: Callable[[Caption | Gap], None],
         clock: Callable[[], float],
         utterances_before: int = 0,
+        on_never_said: Callable[[Never], None] = lambda _reason: None,
     ) -> None:
         self.stream = stream
         self._engine = engine
         self._vad = vad
-        self._language = language
+        self._choice = LanguageChoice(hearing.language, hearing.languages)
+        self._glossary = hearing.glossary
         self._publish = publish
+        self._on_never_said = on_never_said
+        self._account = Account()
         self._clock = clock
         self._segmenter = Segmenter(utterances_before)
         self._utterances: dict[int, _Utterance] = {}
@@ -126,7 +147,17 @@ class SpeakerStream:
 
     def set_language(self, language: str) -> None:
         """For the utterances that begin from now on."""
-        self._language = language
+        self._choice.want(language)
+
+    @property
+    def frames(self) -> tuple[int, int]:
+        """Frames of voice activity: seen, and of these too quiet to look at."""
+        return self._vad.frames_seen, self._vad.frames_skipped
+
+    @property
+    def fates(self) -> Fates:
+        """Where the audio went."""
+        return self._account.fates()
 
     def push(
         self, start_sample: int, samples: Samples, heard_at: float, missing: GapReason | None = None
@@ -145,6 +176,7 @@ class SpeakerStream:
             self._skip_to(start_sample, missing)
         elif self._end_sample is None:
             self._send_finals(self._segmenter.restart(start_sample))
+        self._account.heard(start_sample, start_sample + len(samples))
         self._hear(samples, heard_at)
         self._end_sample = start_sample + len(samples)
 
@@ -154,12 +186,12 @@ class SpeakerStream:
 
     async def drain(self) -> None:
         """End the utterance and wait until every final is out."""
-        self.pause()
+        self._end_audio()
         await self._idle.wait()
 
     def give_up(self) -> None:
         """Show what was agreed on of unfinished utterances, and a gap. Only `close` follows."""
-        self.pause()
+        self._end_audio()
         for number, utterance in list(self._utterances.items()):
             revision = utterance.last_asked
             lost = Hypothesis(
@@ -172,6 +204,12 @@ class SpeakerStream:
                 lost=GapReason.ENGINE,
             )
             self._finish(lost, utterance, utterance.asked[revision])
+
+    def _end_audio(self) -> None:
+        """What is held for an utterance that might begin was silence: none does."""
+        self.pause()
+        if self._end_sample is not None:
+            self._account.silent_to(self._end_sample)
 
     def close(self) -> None:
         """Give up what is pending. The stream is not used afterwards."""
@@ -204,6 +242,7 @@ class SpeakerStream:
     def _hear(self, samples: Samples, heard_at: float) -> None:
         self._heard_at = heard_at
         self._send_finals(self._segmenter.push(samples, self._vad.push(samples)))
+        self._account.silent_to(self._segmenter.held_from)
         if self._segmenter.is_speaking:
             number = self._segmenter.utterance
             if number not in self._utterances:
@@ -216,15 +255,18 @@ class SpeakerStream:
         if missing is not None and hole >= _GAP_SHOWN_SAMPLES:
             self._publish(Gap(self.stream, self._end_sample, start_sample, missing))
         if 0 < hole <= _BRIDGE_SAMPLES and self._segmenter.is_speaking:
+            if missing is not None:
+                self._account.bridged(self._end_sample, start_sample, missing)
             self._hear(np.zeros(hole, np.int16), self._heard_at)
             return
         # before the restart: when its speech was heard is told from where the audio ends
         self._send_finals(self._segmenter.finish())
         self._segmenter.restart(start_sample)
         self._vad.reset()
+        self._account.missed(self._end_sample, start_sample, missing)
 
     def _open(self, number: int, speech_start: int) -> _Utterance:
-        utterance = _Utterance(self._heard(speech_start), self._language)
+        utterance = _Utterance(self._heard(speech_start), self._choice.current)
         self._utterances[number] = utterance
         self._idle.clear()
         return utterance
@@ -253,8 +295,10 @@ class SpeakerStream:
             if utterance is None:
                 utterance = self._open(cut.utterance, cut.speech_start)
             utterance.speech_end_at = self._heard(cut.speech_end)
+            utterance.share = self._account.utterance(cut.start_sample, cut.end_sample)
             # what was shown of it needs its final, however quiet
             if rms(cut.samples) < SILENCE_RMS and not utterance.last_asked:
+                self._settle(utterance, None, was_said=False)
                 self._close_utterance(cut.utterance)
                 continue
             self._ask(cut, utterance)
@@ -263,12 +307,16 @@ class SpeakerStream:
         utterance.last_asked += 1
         utterance.overlaps = cut.overlaps
         utterance.end_sample = cut.end_sample
+        told = Told(
+            self._said[-_PROMPT_CHARACTERS:], self._glossary, cut.speech_end - cut.speech_start
+        )
         utterance.asked[utterance.last_asked] = _Asked(
             cut.start_sample,
             cut.end_sample,
             cut.speech_start,
             cut.speech_end,
             self._heard(cut.end_sample),
+            told,
         )
         self._engine.offer(
             Window(
@@ -279,7 +327,9 @@ class SpeakerStream:
                 cut.samples,
                 cut.is_final,
                 utterance.language,
-                self._said[-_PROMPT_CHARACTERS:],
+                told.prompt,
+                glossary=told.glossary,
+                detect=self._choice.detect,
             )
         )
 
@@ -290,6 +340,8 @@ class SpeakerStream:
     def _revise(self, hypothesis: Hypothesis, utterance: _Utterance, asked: _Asked) -> None:
         latency_s = self._clock() - asked.heard_at
         self._cadence_s = min(_MAX_CADENCE_S, max(_MIN_CADENCE_S, 2 * latency_s))
+        if self._was_never_said(hypothesis, asked.told):
+            return
         text = self._without_overlap(hypothesis.text, utterance)
         agreed = utterance.agreement.update(text)
         if agreed.stable or agreed.tentative or utterance.shown:
@@ -303,15 +355,22 @@ class SpeakerStream:
                     last, start_sample=asked.start_sample, speech_start=asked.speech_start
                 )
                 utterance.speech_end_at = joined.speech_end_at
+        was_said = not self._was_never_said(hypothesis, asked.told)
         if hypothesis.lost is None:
-            text = self._without_overlap(hypothesis.text, utterance)
+            text = self._without_overlap(hypothesis.text, utterance) if was_said else ""
         else:
             # what was agreed on was said; the rest is part of the gap
             text = utterance.agreement.stable
         if text or utterance.shown:
             self._show(hypothesis, utterance, asked, utterance.agreement.finish(text))
         self._said = text or self._said
+        if text:
+            evidence = hypothesis.evidence
+            self._choice.heard(evidence.heard_language, evidence.heard_probability)
+        self._settle(utterance, hypothesis.lost, was_said=was_said)
         for number in hypothesis.absorbed:
+            if (joined := self._utterances.get(number)) is not None:
+                self._settle(joined, hypothesis.lost, was_said=was_said)
             self._absorb(number)
         if hypothesis.lost is not None:
             self._publish(Gap(self.stream, asked.start_sample, asked.end_sample, hypothesis.lost))
@@ -329,6 +388,18 @@ class SpeakerStream:
             )
             self._show(empty, utterance, asked, utterance.agreement.finish(""))
         self._close_utterance(number)
+
+    def _settle(self, utterance: _Utterance, lost: GapReason | None, *, was_said: bool) -> None:
+        self._account.settle(utterance.share, lost, was_said=was_said)
+
+    def _was_never_said(self, hypothesis: Hypothesis, told: Told) -> bool:
+        reason = never_said(hypothesis, told)
+        if reason is None:
+            return False
+        self._on_never_said(reason)
+        if hypothesis.is_final:
+            log.info("a text was taken for never said", extra={"reason": reason.value})
+        return True
 
     def _without_overlap(self, text: str, utterance: _Utterance) -> str:
         return without_doubled_start(self._said, text) if utterance.overlaps else text

@@ -31,7 +31,10 @@ Frames = NDArray[np.float32]
 
 
 class Vad(Protocol):
-    """One speaker's detector."""
+    """One speaker's detector. `frames_skipped` of `frames_seen` were too quiet to look at."""
+
+    frames_seen: int
+    frames_skipped: int
 
     def push(self, samples: Samples) -> list[float]:
         """Take samples; return a probability for each frame that is complete."""
@@ -74,9 +77,12 @@ class EnergyVad:
     def __init__(self) -> None:
         self._frames = _Frames()
         self._floor_db = -60.0
+        self.frames_seen = 0
+        self.frames_skipped = 0
 
     def push(self, samples: Samples) -> list[float]:
         frames = self._frames.push(samples)
+        self.frames_seen += len(frames)
         powers = np.vecdot(frames, frames).tolist()
         return [self._judge(math.sqrt(power / FRAME_SAMPLES)) for power in powers]
 
@@ -94,10 +100,11 @@ class EnergyVad:
 
 
 class SileroVad:
-    """Silero behind an energy gate; `frames_skipped` of `frames_seen` cost nothing."""
+    """Silero behind an energy gate: what is quieter costs nothing. `gate_rms` 0 opens it."""
 
-    def __init__(self) -> None:
+    def __init__(self, gate_rms: float = SILENCE_RMS) -> None:
         self._run = _silero()
+        self._gate_rms = gate_rms
         self._frames = _Frames()
         self._quiet = _HANGOVER_FRAMES
         self.frames_seen = 0
@@ -110,7 +117,7 @@ class SileroVad:
         if not len(frames):
             return []
         self.frames_seen += len(frames)
-        loud = np.sqrt(np.mean(np.square(frames), axis=1)) >= SILENCE_RMS
+        loud = np.sqrt(np.mean(np.square(frames), axis=1)) >= self._gate_rms
         if not loud.any() and self._quiet >= _HANGOVER_FRAMES:
             self.frames_skipped += len(frames)
             return [0.0] * len(frames)

@@ -9,8 +9,9 @@ import pytest
 
 from tests.speech import pcm, silence, tone
 from tests.transcriber.builders import hypothesis
+from transcriber.engines.scripted import WORDS
 from transcriber.segmenter import PRE_ROLL
-from transcriber.stream import SpeakerStream
+from transcriber.stream import Hearing, SpeakerStream
 from transcriber.types import (
     SAMPLE_RATE,
     Caption,
@@ -31,6 +32,8 @@ FRAME_S = FRAME_SAMPLES / SAMPLE_RATE
 
 class LevelVad:
     """All but digital silence is speech."""
+
+    frames_seen = frames_skipped = 0
 
     def __init__(self) -> None:
         self._rest = np.empty(0, np.int16)
@@ -117,7 +120,7 @@ class Scene:
             ADA,
             self.engine,
             self.vad,
-            "en",
+            Hearing("en"),
             self.publish,
             lambda: self.now,
             utterances_before,
@@ -296,7 +299,8 @@ def test_the_last_finals_words_are_the_prompt_of_the_next_window() -> None:
     scene = Scene().speak(0.6)
     assert scene.interim.prompt == ""
     scene.answer(scene.interim, "not this").pause()
-    scene.answer(scene.final, "please open " * 50 + "the meeting").speak(0.6).pause()
+    many = " ".join((*WORDS, "quarterly", "budget", "figures", "tomorrow", "afternoon", "upstairs"))
+    scene.answer(scene.final, f"{many} please open the meeting").speak(0.6).pause()
     assert scene.interim.prompt == scene.final.prompt
     assert scene.final.prompt.endswith("please open the meeting")
     assert len(scene.final.prompt) == 200
