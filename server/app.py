@@ -19,7 +19,7 @@ from aiohttp import web
 from media.opus import opus_source
 from media.private import gather_on, share_certificate
 from server.admission import Admission, Limits
-from server.config import Settings
+from server.config import Settings, engine_options
 from server.house import House
 from server.housekeeping import Housekeeping, collections_by_hand
 from server.lobby import Lobby
@@ -27,8 +27,9 @@ from server.metrics import Metrics
 from server.observer import Observer
 from server.routes import Routes
 from server.store import Store
-from transcriber.engines import EngineOptions
+from transcriber.client import EngineClient
 from transcriber.process import WorkerProcess
+from transcriber.shared import SharedWorker
 from transcriber.types import BatchReport, EngineStatus
 from transcriber.vad import make_vad
 
@@ -115,12 +116,13 @@ def _lobby(settings: Settings, store: Store) -> Lobby:
     def on_batch(report: BatchReport) -> None:
         lobby.batch_done(report)
 
-    wanted = settings.transcriber
-    engine = WorkerProcess(
-        EngineOptions(wanted.engine, wanted.model, wanted.language),
-        on_status=on_status,
-        on_batch=on_batch,
-    )
+    options = engine_options(settings.transcriber)
+    engine: EngineClient
+    if settings.transcriber.socket:
+        socket = Path(settings.transcriber.socket)
+        engine = SharedWorker(socket, options, on_status=on_status, on_batch=on_batch)
+    else:
+        engine = WorkerProcess(options, on_status=on_status, on_batch=on_batch)
     limits = settings.admission
     admission = Admission(
         Limits(

@@ -14,6 +14,9 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, SettingsConfigDict
 
+from transcriber.engines import EngineOptions
+from transcriber.language import AUTO
+
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # What aiortc takes too, which would otherwise refuse every peer: no [IPv6] address, and a
 # transport for TURN only.
@@ -135,23 +138,65 @@ class MediaSettings(_Group):
         return servers
 
 
-class TranscriberSettings(_Group):
-    engine: Literal["auto", "pocketsphinx", "scripted"] = Field(
+class WhisperSettings(_Group):
+    short_context: Literal["auto", "on", "off"] = Field(
         "auto",
-        description="`auto` takes the best that runs here; `pocketsphinx` is English and needs "
-        "no download; `scripted` is for tests: its words follow the clock.",
+        description="Encode only as much as a window has, not 30 s: many times cheaper on a "
+        "processor, and less accurate with models that were not trained for it; `auto`: as the "
+        "model declares. `python -m transcriber calibrate` measures both.",
     )
-    model: str = Field("", description="For engines with a choice of models; none has one yet.")
-    language: str = Field("en", description="Language of a speaker who names none.")
+    short_context_min_s: float = Field(
+        8.0, ge=1, le=30, description="Least context then, in seconds, unless the model says."
+    )
+
+
+class TranscriberSettings(_Group):
+    engine: Literal["auto", "whisperx", "whisper", "pocketsphinx", "scripted"] = Field(
+        "auto",
+        description="`auto`: WhisperX where a GPU and the extra are, else Whisper where its "
+        "model is here or can be fetched, else pocketsphinx (English, needs no download); "
+        "`scripted` is for tests: its words follow the clock.",
+    )
+    model: str = Field(
+        "",
+        description="Whisper's model: a name such as `small`, `owner/name` on the hub, or a "
+        "folder. Unset: `large-v3-turbo` on a GPU, `base` on a processor.",
+    )
+    auto_download: bool = Field(True, description="Fetch a model that is not here.")
+    language: str = Field(
+        "en", description="Language of a speaker who names none; `auto` detects it."
+    )
     vad: Literal["silero", "energy"] = Field(
         "silero", description="What tells speech from noise: a small model, or loudness alone."
     )
+    socket: str = Field(
+        "",
+        description="Socket of an engine that several servers share (`python -m transcriber "
+        "serve --socket ...`). Unset: an engine of this server's own.",
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where Whisper runs.")
+    compute_type: str = Field(
+        "auto", description="CTranslate2's type; `auto`: float16 on a GPU, else int8."
+    )
+    threads: int = Field(
+        0, ge=0, description="Processor threads of Whisper; 0: all processors but one."
+    )
+    beams: int = Field(5, ge=1, le=10, description="Beams for finals; interims take one.")
+    batch: int = Field(
+        0, ge=0, le=256, description="Most windows in a batch; 0: as the engine sees fit."
+    )
+    diarize: bool = Field(
+        False,
+        description="Tell apart several people at one microphone (WhisperX; its models ask for "
+        "an account of the hub).",
+    )
+    whisper: WhisperSettings = WhisperSettings()
 
     @field_validator("language")
     @classmethod
     def _language_tag(cls, language: str) -> str:
-        if not _LANGUAGE.fullmatch(language):
-            raise ValueError("a language is a tag such as en or pt-BR")
+        if language != AUTO and not _LANGUAGE.fullmatch(language):
+            raise ValueError("a language is a tag such as en or pt-BR, or auto")
         return language
 
 
@@ -159,6 +204,37 @@ class RoomSettings(_Group):
     linger_s: float = Field(
         60.0, ge=0, description="How long a room lives on after its last participant left."
     )
+    glossary: dict[str, str] = Field(
+        {},
+        description="Names and words that are likely, by room, as JSON; `*` is every other room: "
+        '`{"standup":"Nextcloud, Janus"}`. Whisper is told them.',
+    )
+    languages: dict[str, tuple[str, ...]] = Field(
+        {},
+        description="Languages among which to detect, by room, as JSON; `*` is every other room: "
+        '`{"*":["en","fr"]}`. Unset: all that the engine knows.',
+    )
+
+    @field_validator("glossary", "languages", mode="before")
+    @classmethod
+    def _json_object(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            given = json.loads(value or "{}")
+        except ValueError:
+            raise ValueError("is not JSON") from None
+        if not isinstance(given, dict):
+            raise ValueError("is not a JSON object")
+        return given
+
+    def glossary_of(self, room: str) -> str:
+        return self.glossary.get(room, self.glossary.get("*", ""))
+
+    def languages_of(self, room: str, known: tuple[str, ...]) -> tuple[str, ...]:
+        """Of those that the engine knows."""
+        allowed = self.languages.get(room, self.languages.get("*", ()))
+        return tuple(language for language in allowed if language in known) or known
 
 
 class AdmissionSettings(_Group):
@@ -203,6 +279,24 @@ class Settings(BaseSettings):
         return _given(folder) if isinstance(folder, str) else folder
 
 
+def engine_options(settings: TranscriberSettings) -> EngineOptions:
+    """What the worker is told."""
+    return EngineOptions(
+        engine=settings.engine,
+        model=settings.model,
+        language=settings.language,
+        device=settings.device,
+        compute_type=settings.compute_type,
+        threads=settings.threads,
+        auto_download=settings.auto_download,
+        short_context=settings.whisper.short_context,
+        short_context_min_s=settings.whisper.short_context_min_s,
+        beams=settings.beams,
+        batch=settings.batch,
+        diarize=settings.diarize,
+    )
+
+
 def _given(text: str) -> str:
     if not text:
         raise ValueError("is empty; unset it for the default")
@@ -214,8 +308,6 @@ def _given(text: str) -> str:
 _NOT_YET = {
     "AUTH__SECRET": "join tokens are not built yet: rooms are open to everyone who can reach "
     "the server; unset it",
-    "TRANSCRIBER__MODEL": "a choice of models is not built yet: no engine has one; unset it",
-    "TRANSCRIBER__SOCKET": "sharing one worker between servers is not built yet; unset it",
 }
 
 
@@ -250,19 +342,23 @@ def _fault(error: Any) -> str:
     name = "__".join(str(part).upper() for part in error["loc"])
     if error["type"] == "extra_forbidden":
         return f"{name}: there is no such setting"
-    if error["type"] == "model_type" and len(error["loc"]) == 1:
+    if error["type"] == "model_type" and all(isinstance(part, str) for part in error["loc"]):
         return f"{name}: is a group; its settings are named {name}__..."
     return f"{name}: {error['msg'].removeprefix('Value error, ')}"
 
 
 def describe() -> Iterator[tuple[str, str, str, str]]:
     """Name, kind, default and meaning of every setting."""
-    for name, group in Settings.model_fields.items():
-        if isinstance(group.annotation, type) and issubclass(group.annotation, BaseModel):
-            for inner, field in group.annotation.model_fields.items():
-                yield _describe(f"{name}__{inner}".upper(), field)
+    return _describe_all(Settings, "")
+
+
+def _describe_all(group: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str, str]]:
+    for name, field in group.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from _describe_all(kind, f"{prefix}{name}__".upper())
         else:
-            yield _describe(name.upper(), group)
+            yield _describe(f"{prefix}{name}".upper(), field)
 
 
 def _describe(name: str, field: Any) -> tuple[str, str, str, str]:
@@ -271,9 +367,9 @@ def _describe(name: str, field: Any) -> tuple[str, str, str, str]:
     if choices and all(isinstance(c, str) for c in choices):
         kind = " ".join(choices)
     kind = {"str": "text", "int": "number", "float": "number", "Path": "folder"}.get(kind, kind)
-    kind = "list" if kind == "tuple" else kind
+    kind = {"tuple": "list", "dict": "table"}.get(kind, kind)
     default = field.default
-    shown = "" if default in ("", ()) else str(default)
+    shown = "" if default in ("", (), {}) else str(default)
     return name, kind, shown, field.description or ""
 
 

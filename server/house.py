@@ -6,7 +6,8 @@ from server.admission import Admission, Limits
 from server.config import Settings
 from server.metrics import Metrics
 from server.store import Store
-from transcriber.process import WorkerProcess
+from server.turns import Turns
+from transcriber.client import EngineClient
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,5 +15,6 @@ class House:
     settings: Settings
     metrics: Metrics
     store: Store
-    engine: WorkerProcess
+    engine: EngineClient
     admission: Admission = field(default_factory=lambda: Admission(Limits()))
+    turns: Turns = field(default_factory=Turns)

@@ -84,7 +84,14 @@ class Lobby:
             },
         )
         message = EngineMessage(
-            state=status.state.value, progress=status.progress, message=status.message
+            state=status.state.value,
+            progress=status.progress,
+            message=status.message,
+            name=status.info.name,
+            model=status.info.model,
+            languages=status.info.languages,
+            note=status.info.note,
+            detects=status.info.detects,
         )
         for room in self.rooms.values():
             room.tell_all(message)
@@ -98,6 +105,7 @@ class Lobby:
         if report.audio_s:
             metrics.real_time_factor.observe(report.engine_s / report.audio_s)
         metrics.windows_queued.set(report.waiting)
+        metrics.batch_limit.set(report.batch_limit)
         self._reported_at = time.monotonic()
         self._note_lag(report.queue_age_s + report.engine_s)
 
@@ -136,13 +144,14 @@ class Lobby:
         return participant
 
     def _language(self, request: JoinRequest) -> str:
-        languages = self.house.engine.status.info.languages
+        info = self.house.engine.status.info
         if request.language is not None:
-            return check_language(request.language, languages)
+            return check_language(request.language, info.languages, detects=info.detects)
         try:
-            return check_language(self.house.settings.transcriber.language, languages)
+            wanted = self.house.settings.transcriber.language
+            return check_language(wanted, info.languages, detects=info.detects)
         except Refused:
-            return languages[0]
+            return info.languages[0]
 
     async def _sweep_forever(self) -> None:
         while True:
@@ -181,6 +190,7 @@ def summary(room: Room) -> dict[str, object]:
                 **participant.roster_entry.model_dump(),
                 "since": wire.iso(participant.joined_at),
                 "dropped_s": participant.dropped_s(),
+                "audio": wire.fates(participant.fates()),
             }
             for participant in room.participants.values()
         ],

@@ -49,6 +49,28 @@ class Metrics:
             ["fate"],
             registry=r,
         )
+        self.fate_s = Counter(
+            "roomscribe_speech_seconds_total",
+            "What became of speakers' audio: transcribed, silence, or lost to network, overload, "
+            "engine; these sum to all that came, but for what is on its way",
+            ["fate"],
+            registry=r,
+        )
+        self.vad_frames = Counter(
+            "roomscribe_vad_frames_total",
+            "Frames of 32 ms: judged, or skipped as too quiet for speech",
+            ["how"],
+            registry=r,
+        )
+        self.never_said = Counter(
+            "roomscribe_text_never_said_total",
+            "Texts that an engine wrote and nobody said, by what gave them away",
+            ["reason"],
+            registry=r,
+        )
+        self.batch_limit = Gauge(
+            "roomscribe_batch_limit", "Most windows in a batch at the moment", registry=r
+        )
         self.chunks_dropped = Counter(
             "roomscribe_chunks_dropped_total",
             "Chunks of 100 ms that were dropped",

@@ -17,6 +17,7 @@ from server.ice import ice_servers_for
 from server.outbox import Outbox
 from signaling.errors import Refused
 from signaling.messages import RosterEntry, ServerMessage, check_language, encode
+from transcriber.account import Fates
 from transcriber.stream import SpeakerStream
 from transcriber.types import SAMPLE_RATE, StreamId
 
@@ -44,6 +45,9 @@ class Participant:
         self.began_at = 0.0  # the same as unix time, read once: a clock may step
         self.outbox: Outbox | None = None
         self.past_ledger = Ledger()
+        self.past_fates = Fates()  # of the streams before this one
+        self.counted_fates = Fates()  # what the metrics know
+        self.counted_frames = (0, 0)  # the same, of this stream
         self._room = room
 
     @property
@@ -99,7 +103,8 @@ class Participant:
             raise _refused(error) from error
 
     def set_language(self, language: str) -> None:
-        self.language = check_language(language, self._room.house.engine.status.info.languages)
+        info = self._room.house.engine.status.info
+        self.language = check_language(language, info.languages, detects=info.detects)
         if self.stream is not None:
             self.stream.set_language(self.language)
 
@@ -158,6 +163,10 @@ class Participant:
         """Where all the audio of this speaker went, over all peers."""
         now = self.peer.ledger if self.peer is not None else Ledger()
         return self.past_ledger.plus(now)
+
+    def fates(self) -> Fates:
+        """What became of all the audio of this speaker, over all peers."""
+        return self.past_fates.plus(self.stream.fates) if self.stream else self.past_fates
 
     def dropped_s(self) -> dict[str, float]:
         """Seconds of their audio that were lost, by reason."""

@@ -17,7 +17,7 @@ from media.timeline import Jump
 from media.track import Ledger
 from server.participant import Participant
 from signaling.messages import Error
-from transcriber.stream import SpeakerStream
+from transcriber.stream import Hearing, SpeakerStream
 from transcriber.types import SAMPLE_RATE, GapReason
 from transcriber.vad import make_vad
 
@@ -101,6 +101,28 @@ class Speaker:
             metrics.packets_unused.labels(reason).inc(unused)
         metrics.restored_s.inc((now.restored - before.restored) / SAMPLE_RATE)
         metrics.chunks_dropped.labels("overload").inc(now.dropped - before.dropped)
+        self._count_fates()
+        self._count_frames()
+
+    def _count_frames(self) -> None:
+        participant, frames = self.participant, self._house.metrics.vad_frames
+        if participant.stream is None:
+            return
+        (seen, skipped), before = participant.stream.frames, participant.counted_frames
+        participant.counted_frames = seen, skipped
+        frames.labels("skipped").inc(skipped - before[1])
+        frames.labels("judged").inc(seen - before[0] - (skipped - before[1]))
+
+    def _count_fates(self) -> None:
+        """What became of the audio in the end; what is on its way has no fate yet."""
+        participant, fate_s = self.participant, self._house.metrics.fate_s
+        before, now = participant.counted_fates, participant.fates()
+        participant.counted_fates = now
+        fate_s.labels("transcribed").inc((now.transcribed - before.transcribed) / SAMPLE_RATE)
+        fate_s.labels("silence").inc((now.silence - before.silence) / SAMPLE_RATE)
+        for reason, samples in now.dropped.items():
+            dropped = samples - before.dropped.get(reason, 0)
+            fate_s.labels(reason.value).inc(dropped / SAMPLE_RATE)
 
     async def _listen(self) -> None:
         """The only glue between media and transcriber."""
@@ -115,10 +137,12 @@ class Speaker:
                 continue
             missing = _missing(chunk, end_sample)
             end_sample = chunk.end_sample
+            await self._house.turns.take()
             if not self.participant.muted:
-                self._stream(chunk).push(
-                    chunk.start_sample, chunk.samples, chunk.received_at, missing
-                )
+                with self._house.turns.measured():
+                    self._stream(chunk).push(
+                        chunk.start_sample, chunk.samples, chunk.received_at, missing
+                    )
                 self._note_speaking()
 
     async def _flush(self) -> None:
@@ -160,14 +184,20 @@ class Speaker:
 
     def _new_stream(self, utterances_before: int) -> SpeakerStream:
         participant = self.participant
+        rooms = self._house.settings.rooms
         return SpeakerStream(
             participant.stream_id,
             self._house.engine,
             make_vad(self._house.settings.transcriber.vad),
-            participant.language,
+            Hearing(
+                participant.language,
+                rooms.languages_of(self._room.name, self._house.engine.status.info.languages),
+                rooms.glossary_of(self._room.name),
+            ),
             lambda said: self._room.publish(participant, said),
             time.monotonic,
             utterances_before,
+            lambda reason: self._house.metrics.never_said.labels(reason.value).inc(),
         )
 
     def _note_speaking(self) -> None:
@@ -187,6 +217,8 @@ class Speaker:
                 # what failed the speaker may fail this too; the person is told below
                 log.warning("a failed speaker's last words stay as they were")
             stream.close()
+            self.participant.past_fates = self.participant.fates()
+            self.participant.counted_frames = (0, 0)
             self.participant.stream = self._new_stream(stream.utterances)
         self._note_speaking()
         self._tell("speaker_failed", "your audio could not be processed; join again to go on")

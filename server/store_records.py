@@ -156,7 +156,7 @@ def to_row(record: Record) -> dict[str, object]:
                 "end_s": segment.end,
                 "spoken_at": segment.spoken_at,
                 "text": segment.text,
-                "words": [[w.word, w.start, w.end, w.confidence] for w in segment.words],
+                "words": [_word(word) for word in segment.words],
             }
         case Missed(room_id, seq, gap, at):
             return {
@@ -336,6 +336,11 @@ async def end_abandoned_rooms(connection: AsyncConnection) -> None:
         await connection.execute(
             sa.update(schema.room).where(room.id == room_id).values(ended_at=ended_at)
         )
+
+
+def _word(word: TranscriptWord) -> list[object]:
+    told = [word.word, word.start, word.end, word.confidence]
+    return [*told, word.voice] if word.voice else told
 
 
 def _segment(row: sa.Row[tuple[object, ...]]) -> TranscriptSegment:

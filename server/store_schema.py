@@ -32,7 +32,8 @@ BUSY_S = 0.5
 CONNECTIONS = 4
 
 metadata = sa.MetaData()
-# NOT NULL and DOUBLE are as in the migrations; `words` is a list of [word, start, end, confidence]
+# NOT NULL and DOUBLE are as in the migrations; `words` is a list of [word, start, end, confidence],
+# and the voice where that was told
 room = sa.Table(
     "room",
     metadata,

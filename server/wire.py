@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 
 from server.store import StoredEvent
 from signaling.messages import CaptionMessage, EngineSummary, GapMessage, WordEntry
+from transcriber.account import Fates
 from transcriber.transcript import TranscriptGap, TranscriptSegment, TranscriptWord
-from transcriber.types import SAMPLE_RATE, Caption, EngineStatus, Gap
+from transcriber.types import SAMPLE_RATE, Caption, EngineStatus, Gap, GapReason
 
 if TYPE_CHECKING:
     from server.participant import Participant
@@ -34,6 +35,7 @@ def caption_message(
                 start=_seconds(word.start_sample),
                 end=_seconds(word.end_sample),
                 confidence=word.confidence,
+                voice=word.voice,
             )
             for word in caption.words
         ),
@@ -65,7 +67,7 @@ def transcript_segment(message: CaptionMessage, spoken_at: float) -> TranscriptS
         text=message.stable,
         language=message.language,
         words=tuple(
-            TranscriptWord(word.word, word.start, word.end, word.confidence)
+            TranscriptWord(word.word, word.start, word.end, word.confidence, word.voice)
             for word in message.words
         ),
         spoken_at=spoken_at,
@@ -100,7 +102,7 @@ def stored_message(room: str, stored: StoredEvent) -> CaptionMessage | GapMessag
         end=event.end,
         language=event.language,
         words=tuple(
-            WordEntry(word=w.word, start=w.start, end=w.end, confidence=w.confidence)
+            WordEntry(word=w.word, start=w.start, end=w.end, confidence=w.confidence, voice=w.voice)
             for w in event.words
         ),
         latency_ms=0,  # a replay; how late it once was is not kept
@@ -122,8 +124,20 @@ def engine_summary(status: EngineStatus, language: str) -> EngineSummary:
         languages=status.info.languages,
         language=language,
         note=status.info.note,
+        detects=status.info.detects,
     )
 
 
 def _seconds(sample: int) -> float:
     return round(sample / SAMPLE_RATE, 3)
+
+
+def fates(of: Fates) -> dict[str, object]:
+    """Where a speaker's audio went, in samples; what is named sums to `received`."""
+    return {
+        "received": of.received,
+        "transcribed": of.transcribed,
+        "silence": of.silence,
+        "pending": of.pending,
+        "dropped": {reason.value: of.dropped.get(reason, 0) for reason in GapReason},
+    }

@@ -8,7 +8,15 @@ import re
 import unicodedata
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    ValidationError,
+    model_serializer,
+)
 
 from signaling.errors import BadMessage, Refused
 
@@ -97,8 +105,16 @@ def check_name(name: str) -> str:
     return trimmed
 
 
-def check_language(language: str, offered: tuple[str, ...]) -> str:
-    """The engine's name of a language. Raises `Refused` with `bad_language`."""
+DETECT = "auto"
+
+
+def check_language(language: str, offered: tuple[str, ...], *, detects: bool = False) -> str:
+    """The engine's name of a language; `auto`, that it be detected, stays as it is. Raises
+    `Refused` with `bad_language`."""
+    if language == DETECT:
+        if detects:
+            return language
+        raise Refused("bad_language", "the engine does not detect languages")
     if not _LANGUAGE.fullmatch(language):
         raise Refused("bad_language", "a language is a tag such as en or pt-BR")
     short = language.split("-")[0].lower()
@@ -122,6 +138,7 @@ class EngineSummary(_Wire):
     languages: tuple[str, ...]
     language: str  # the participant's
     note: str
+    detects: bool = False  # takes `auto` for a language
 
 
 class IceServerEntry(_Wire):
@@ -173,6 +190,12 @@ class EngineMessage(_Wire):
     state: str
     progress: float | None = None
     message: str = ""
+    # an engine may turn out to be another than was expected
+    name: str = ""
+    model: str = ""
+    languages: tuple[str, ...] = ()
+    note: str = ""
+    detects: bool = False
 
 
 class Load(_Wire):
@@ -186,6 +209,14 @@ class WordEntry(_Wire):
     start: float
     end: float
     confidence: float
+    voice: str = ""  # of several at one microphone; left out where nobody told them apart
+
+    @model_serializer(mode="wrap")
+    def _dump(self, dump: SerializerFunctionWrapHandler) -> dict[str, object]:
+        values: dict[str, object] = dump(self)
+        if not self.voice:
+            del values["voice"]
+        return values
 
 
 class CaptionMessage(_Wire):

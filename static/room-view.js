@@ -5,6 +5,9 @@
 
 const $ = (id) => document.getElementById(id);
 
+/** The language of those who leave it to the engine. */
+export const DETECT = "auto";
+
 const STATUS_TEXT = {
   connecting: "Connecting…",
   connected: "Connected",
@@ -13,10 +16,13 @@ const STATUS_TEXT = {
   error: "Not connected",
 };
 
-const ENGINE_TEXT = { loading: "loading", ready: "ready", restarting: "restarting", failed: "failed" };
+// States by which the engine comes nearer to being ready.
+const ENGINE_PREPARES = ["starting", "downloading", "loading", "warming", "restarting"];
 
 const ENGINE_ALERT = {
+  downloading: "The speech model is being fetched. Captions begin as soon as it is here.",
   loading: "The speech engine is still loading. Captions begin as soon as it is ready.",
+  warming: "The speech engine is still loading. Captions begin as soon as it is ready.",
   restarting: "The speech engine is restarting. Captions go on in a few seconds.",
   failed: "The speech engine has failed. No captions are written at the moment.",
 };
@@ -136,13 +142,12 @@ function fillRosterRow(row, { name = "Someone", muted, speaking }, isSelf) {
 export function showEngine({ name, state, model, note, progress, message }) {
   $("engine").dataset.state = state ?? "unknown";
   $("engine-name").textContent = name ?? "Not known yet";
-  $("engine-state").textContent = ENGINE_TEXT[state] ?? state ?? "";
+  $("engine-state").textContent = state ?? "";
   $("engine-state").hidden = !state;
   $("engine-model").textContent = model ? `Model: ${model}` : "";
   $("engine-model").hidden = !model || model === name;
   $("engine-note").textContent = note ?? "";
-  const isLoading = state === "loading" || state === "restarting";
-  $("engine-progress").hidden = !isLoading;
+  $("engine-progress").hidden = !ENGINE_PREPARES.includes(state);
   // Without a value the bar shows that something goes on, not how far.
   if (Number.isFinite(progress)) $("engine-progress").value = progress;
   else $("engine-progress").removeAttribute("value");
@@ -164,10 +169,11 @@ export function showLanguages(languages, chosen) {
 }
 
 function languageName(code) {
+  if (code === DETECT) return "Detect it";
   try {
     return new Intl.DisplayNames(undefined, { type: "language" }).of(code) ?? code;
   } catch {
-    return code; // "auto" and the like are no language tags
+    return code;
   }
 }
 

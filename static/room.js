@@ -11,7 +11,7 @@ import {
 } from "./names.js";
 import { MicrophoneRefused } from "./peer.js";
 import {
-  Roster, clearNotice, explainBye, sentence, showDownloads, showEngine, showFault, showLanguages,
+  DETECT, Roster, clearNotice, explainBye, sentence, showDownloads, showEngine, showFault, showLanguages,
   showLoad, showNotice, showStage, showStatus,
 } from "./room-view.js";
 import { Signaling } from "./signaling.js";
@@ -172,8 +172,11 @@ function receiveMessage(message) {
     case "engine": {
       // Progress and message belong to one state; they must not outlive it.
       const { type, ...news } = message;
+      const before = String(engine.languages);
       engine = { ...engine, progress: undefined, message: undefined, ...news };
       showEngine(engine);
+      // It may turn out to be another than was expected.
+      if (String(engine.languages) !== before) offerLanguages();
       break;
     }
     case "load":
@@ -211,7 +214,7 @@ async function loadHistory() {
 }
 
 function offerLanguages() {
-  const languages = engine.languages ?? [];
+  const languages = [...(engine.detects ? [DETECT] : []), ...(engine.languages ?? [])];
   const wanted = rememberedLanguage();
   const isOffered = languages.some((entry) => (entry.code ?? entry) === wanted);
   showLanguages(languages, isOffered ? wanted : engine.language);

@@ -209,7 +209,7 @@ async def test_what_the_engine_never_answered_is_a_gap_on_every_page_and_in_the_
     server: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A final is given to a second engine too; here the first one's death is enough."""
-    monkeypatch.setattr("transcriber.process._GIVEN_AT_MOST", 1)
+    monkeypatch.setattr("transcriber.client._GIVEN_AT_MOST", 1)
     async with (
         joined(server.url, "standup", "Ada") as ada,
         joined(server.url, "standup", "Ben") as ben,

@@ -132,6 +132,32 @@ async def test_muting_stops_captions_and_unmuting_brings_them_back(server: Runni
         assert again["start"] > final["end"] + 1.0
 
 
+async def test_all_of_a_speakers_audio_is_accounted_for_to_the_sample(server: Running) -> None:
+    async with (
+        aiohttp.ClientSession() as watcher,
+        joined(server.url, "standup", "Ada") as ada,
+        joined(server.url, "standup", "Ben") as ben,
+    ):
+        await ada.speak(Voice(speech(1.2, 0.8)))
+        # in the middle, too: what is spoken just now is pending
+        for segment in ("p1-1", "p1-2"):
+            await ben.wait_for(is_final(segment))
+            answer = await watcher.get(f"{server.url}/api/v1/rooms/standup")
+            told = (await answer.json())["participants"][0]["audio"]
+            dropped = told.pop("dropped")
+            assert set(dropped) == {"overload", "network", "engine"}
+            received = told.pop("received")
+            assert received > 16_000
+            assert sum(told.values()) + sum(dropped.values()) == received
+            assert told["transcribed"] > 8_000
+        ledger = server.lobby.rooms["standup"].participants["p1"].ledger()
+        heard = ledger.heard + ledger.concealed + ledger.silence
+        # chunks of the last moment are on their way between the two counts
+        assert abs(received - heard) <= 8_000
+        text = await (await watcher.get(f"{server.url}/metrics")).text()
+        assert 'roomscribe_speech_seconds_total{fate="transcribed"}' in text
+
+
 @pytest.mark.slow
 async def test_a_language_holds_from_the_next_utterance_on(server: Running) -> None:
     async with joined(server.url, "standup", "Ada", language="de") as ada:

@@ -209,9 +209,16 @@ async def test_every_page_is_told_how_the_engine_is(lobby: Lobby) -> None:
     info = lobby.house.engine.status.info
     for state, progress in ((EngineState.RESTARTING, None), (EngineState.LOADING, 0.42)):
         lobby.engine_changed(EngineStatus(state, info, progress))
+    engine: Message = {
+        "name": info.name,
+        "model": info.model,
+        "languages": [*info.languages],
+        "note": info.note,
+        "detects": False,
+    }
     told: list[Message] = [
-        {"type": "engine", "state": "restarting", "progress": None, "message": ""},
-        {"type": "engine", "state": "loading", "progress": 0.42, "message": ""},
+        {"type": "engine", "state": "restarting", "progress": None, "message": "", **engine},
+        {"type": "engine", "state": "loading", "progress": 0.42, "message": "", **engine},
     ]
     assert await received(ada) == told
     assert await received(ben) == told
@@ -289,4 +296,11 @@ async def test_the_summary_of_a_room_says_who_is_there_since_when(lobby: Lobby) 
         "muted": False,
         "speaking": False,
         "dropped_s": {"network": 0.0, "overload": 0.0},
+        "audio": {
+            "received": 0,
+            "transcribed": 0,
+            "silence": 0,
+            "pending": 0,
+            "dropped": {"overload": 0, "network": 0, "engine": 0},
+        },
     }

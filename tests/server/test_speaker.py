@@ -161,7 +161,9 @@ async def test_finals_that_never_come_hold_nobody_up(
         peer.end_audio()
         await until(lambda: ada.peer is None)
     assert peer.state == "closed"
-    assert [record.message for record in caplog.records] == ["finals were not flushed in time"]
+    # asyncio may say there, too, that a busy machine was slow
+    told = [r.message for r in caplog.records if r.name.startswith("roomscribe")]
+    assert told == ["finals were not flushed in time"]
 
 
 async def test_a_peer_that_never_connects_is_given_up(

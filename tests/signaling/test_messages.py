@@ -253,7 +253,8 @@ SERVER_MESSAGES: list[tuple[ServerMessage, str]] = [
         '{"type":"welcome","participant":"p1","resume":"r","room":"standup","participants":'
         '[{"participant":"p1","name":"A","muted":false,"speaking":true}],"ice_servers":'
         '[{"urls":["stun:s"],"username":null,"credential":null}],"engine":{"name":"scripted",'
-        '"state":"ready","model":"m","languages":["en"],"language":"en","note":"n"},'
+        '"state":"ready","model":"m","languages":["en"],"language":"en","note":"n",'
+        '"detects":false},'
         '"resumed":false}',
     ),
     (Answer(sdp="v=0"), '{"type":"answer","sdp":"v=0"}'),
@@ -268,7 +269,8 @@ SERVER_MESSAGES: list[tuple[ServerMessage, str]] = [
     (Left(participant="p2", reason="lost"), '{"type":"left","participant":"p2","reason":"lost"}'),
     (
         EngineMessage(state="loading", progress=0.42),
-        '{"type":"engine","state":"loading","progress":0.42,"message":""}',
+        '{"type":"engine","state":"loading","progress":0.42,"message":"","name":"","model":"",'
+        '"languages":[],"note":"","detects":false}',
     ),
     (Load(state="catching_up", lag_s=1.2), '{"type":"load","state":"catching_up","lag_s":1.2}'),
     (
