@@ -8,11 +8,14 @@ PY = $(VENV)/bin/python
 # Tests that ask for more than the machine has skip themselves, saying why;
 # tests/require_all.py turns that into a failure under ROOMSCRIBE_REQUIRE_ALL=1, as CI runs it.
 PYTEST = $(PY) -m pytest -p tests.require_all
+NOT_WHISPERX = -m "not whisperx"
+VENV_WHISPERX ?= .venv-whisperx
 
 # No asyncio, sockets, clocks or logging in these, so nothing excuses an untested line.
 PURE = media/jitter.py media/timeline.py media/pcm.py media/reports.py \
 	transcriber/types.py transcriber/segmenter.py transcriber/agreement.py \
-	transcriber/scheduler.py transcriber/transcript.py \
+	transcriber/scheduler.py transcriber/transcript.py transcriber/filters.py \
+	transcriber/language.py transcriber/account.py transcriber/breaker.py \
 	signaling/messages.py signaling/session.py
 
 empty =
@@ -20,7 +23,7 @@ comma = ,
 PURE_LIST = $(subst $(empty) $(empty),$(comma),$(strip $(PURE)))
 
 .DEFAULT_GOAL = help
-.PHONY: help run test check bench-media format clean setup-dev
+.PHONY: help run test test-whisperx check bench-asr bench-media format clean setup-dev
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST)
@@ -31,7 +34,7 @@ run: ## install into .venv where needed, and serve
 
 test: check ## check, then every test with coverage
 	@echo "roomscribe: every test"
-	@$(PYTEST) --cov --cov-report=
+	@$(PYTEST) $(NOT_WHISPERX) --cov --cov-report=
 	@echo "roomscribe: coverage of the whole, at least 85 %"
 	@$(PY) -m coverage report --skip-covered --fail-under=85
 	@echo "roomscribe: coverage of the pure modules, at least 95 %"
@@ -47,7 +50,15 @@ check: setup-dev ## format, lint, types, the arrows between packages, fast tests
 	@echo "roomscribe: import linter"
 	@$(VENV)/bin/lint-imports --no-logo
 	@echo "roomscribe: fast tests"
-	@$(PYTEST) -q -m "not browser and not slow"
+	@$(PYTEST) -q -m "not browser and not slow and not whisperx"
+
+test-whisperx: ## the WhisperX engine for real, in an environment of its own (8 GB)
+	@VENV=$(VENV_WHISPERX) .ci/setup whisperx-test
+	@echo "roomscribe: the tests of the WhisperX engine"
+	@$(VENV_WHISPERX)/bin/python -m pytest -p tests.require_all -m whisperx tests/engines
+
+bench-asr: setup-dev ## many speakers on one engine, beside the usual ways, in one run
+	@$(PY) -m tools.bench_asr --json bench-asr.json
 
 bench-media: setup-dev ## what a speaker costs, beside the usual aiortc code, in one run
 	@$(PY) -m soak.bench_media --json bench-media.json --plot docs/img/media-cost.png

@@ -136,6 +136,9 @@ async def _server(case: Case) -> AsyncIterator[tuple[int, str]]:
             # the benchmark asks how many fit; the answer must not be a limit
             "ADMISSION__MAX_CPU": "1",
             "ADMISSION__MAX_LOOP_LAG_MS": "10000",
+            # what a room keeps for those who come back goes with it; shorter than a minute, so
+            # that what is left by then is seen
+            "ROOMS__LINGER_S": "2",
         }
         process = await asyncio.create_subprocess_exec(
             *_command(case, port),

@@ -24,6 +24,7 @@ class TranscriptWord:
     start: float
     end: float
     confidence: float
+    voice: str = ""  # of several at one microphone, where they were told apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +171,7 @@ def _segment_json(segment: TranscriptSegment) -> dict[str, object]:
                 "start": _rounded(word.start),
                 "end": _rounded(word.end),
                 "confidence": _rounded(word.confidence),
+                **({"voice": word.voice} if word.voice else {}),
             }
             for word in segment.words
         ],
