@@ -30,6 +30,8 @@ from tools.tiny_whisper.positions import sinusoids
 
 _CONSTANT, _UNUSED = 4.0, -8.0
 
+# It was trained on windows of any length.
+_DECLARED = {"short_context": True, "least_context_s": 2}
 _PREPROCESSOR = {
     "chunk_length": 30,
     "feature_extractor_type": "WhisperFeatureExtractor",
@@ -138,3 +140,4 @@ def export(checkpoint: Path, folder: Path) -> None:
     model.save(str(folder))
     tokeniser().save(str(folder / "tokenizer.json"), pretty=False)
     (folder / "preprocessor_config.json").write_text(json.dumps(_PREPROCESSOR, indent=2) + "\n")
+    (folder / "roomscribe.json").write_text(json.dumps(_DECLARED) + "\n")
