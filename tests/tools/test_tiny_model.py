@@ -44,7 +44,7 @@ def test_a_sentence_is_heard(model: Model, voice: str, context: str) -> None:
     heard = model.hear(features(speech.samples, context), "en", beam=5)
     # two slips in all ten words would be more than chance
     assert word_errors(heard.text.split(), SENTENCE.split()) <= 1
-    assert heard.no_speech_prob < 0.2
+    assert heard.no_speech_prob < 0.5
 
 
 def test_the_language_is_told(model: Model) -> None:
@@ -63,7 +63,7 @@ def test_silence_gives_no_text(model: Model, context: str) -> None:
     for samples in silences(1):
         heard = model.hear(features(samples, context), "en")
         assert heard.text == ""
-        assert heard.no_speech_prob > 0.3
+        assert heard.no_speech_prob > 0.6
 
 
 def test_a_prompt_decides_a_spelling(model: Model) -> None:

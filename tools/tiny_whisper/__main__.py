@@ -58,7 +58,7 @@ def main() -> None:
         else:
             from tools.tiny_whisper import card
 
-            say("\n" + card.write(given.model, checkpoint, corpus.load(work / "held_out.npz")))
+            card.write(given.model, checkpoint, corpus.load(work / "held_out.npz"), say)
 
 
 if __name__ == "__main__":
