@@ -16,7 +16,7 @@ PURE = media/jitter.py media/timeline.py media/pcm.py media/reports.py \
 	transcriber/types.py transcriber/segmenter.py transcriber/agreement.py \
 	transcriber/scheduler.py transcriber/transcript.py transcriber/filters.py \
 	transcriber/language.py transcriber/account.py transcriber/breaker.py \
-	signaling/messages.py signaling/session.py
+	signaling/messages.py signaling/session.py signaling/hpb.py
 
 empty =
 comma = ,

@@ -108,6 +108,11 @@ class Peer:
         return self._channel is not None and self._channel.readyState == "open"
 
     @property
+    def received_at(self) -> float:
+        """When the last packet came, on the monotonic clock; 0 before the first."""
+        return self._received_at
+
+    @property
     def ledger(self) -> Ledger:
         return self._track.ledger if self._track is not None else Ledger()
 

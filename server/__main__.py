@@ -6,7 +6,7 @@ import os
 import sys
 
 from media.sockets import MediaLoop
-from server import logs
+from server import logs, talk_check
 from server.app import CannotListen, serve
 from server.config import BadSettings, Settings, as_json, describe, load_settings
 from server.store import StoreError
@@ -26,6 +26,10 @@ def main() -> None:
     commands.add_parser("serve", help="serve (what happens without a command)")
     listing = commands.add_parser("settings", help="list the settings, and those in force")
     listing.add_argument("--markdown", action="store_true", help="as a table for the README")
+    checking = commands.add_parser(
+        "talk-check", help="whether the bot could join Nextcloud Talk's calls, step by step"
+    )
+    checking.add_argument("--room", metavar="TOKEN", help="a conversation to join for a moment")
     arguments = parser.parse_args()
 
     if arguments.command == "settings" and arguments.markdown:
@@ -36,6 +40,8 @@ def main() -> None:
         print(_settings_text())
         print("\nIn force:\n" + as_json(settings))
         return
+    if arguments.command == "talk-check":
+        sys.exit(0 if asyncio.run(talk_check.check(settings.talk, arguments.room, print)) else 1)
     _serve(settings)
 
 

@@ -27,6 +27,7 @@ from server.metrics import Metrics
 from server.observer import Observer
 from server.routes import Routes
 from server.store import Store
+from server.talk import Talk
 from transcriber.client import EngineClient
 from transcriber.process import WorkerProcess
 from transcriber.shared import SharedWorker
@@ -61,6 +62,7 @@ class Running:
     host: str
     port: int
     lobby: Lobby
+    talk: Talk
 
     @property
     def url(self) -> str:
@@ -77,8 +79,9 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
     async with Store.open(_database(settings.data_dir)) as store:
         lobby = _lobby(settings, store)
         observer = Observer(lobby)
+        talk = Talk(settings.talk, lobby)
         runner = web.AppRunner(
-            Routes(lobby, observer).application(),
+            Routes(lobby, observer, talk).application(),
             access_log=None,
             handle_signals=False,
             shutdown_timeout=2.0,
@@ -92,15 +95,17 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             ]
             rooms = tasks.create_task(lobby.run(), name="lobby")
             try:
+                calls = tasks.create_task(talk.run(), name="talk")
                 port = await _listen(runner, settings)
                 log.info("opus decoder", extra={"source": opus_source()})
                 # Not before: a worker that is stopped while it starts says so, too.
                 engine = lobby.house.engine
                 background.append(tasks.create_task(engine.run(), name="worker-process"))
-                yield Running(settings.server.host, port, lobby)
+                yield Running(settings.server.host, port, lobby, talk)
             finally:
+                await talk.close()
                 await lobby.close()
-                await asyncio.wait({rooms})
+                await asyncio.wait({rooms, calls})
                 await runner.cleanup()
                 for task in background:
                     task.cancel()

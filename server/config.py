@@ -7,11 +7,19 @@ a `.env` file in the current folder. All faults are told at once.
 import json
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, SettingsConfigDict
 
 from transcriber.engines import EngineOptions
@@ -252,6 +260,19 @@ class AdmissionSettings(_Group):
     )
 
 
+@dataclass(frozen=True, slots=True)
+class TalkSettings:
+    """What Nextcloud's own app is told, under the same names."""
+
+    lt_hpb_url: str
+    lt_internal_secret: str
+    nextcloud_url: str
+    skip_cert_verify: bool
+    app_id: str
+    app_secret: str
+    app_version: str
+
+
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_nested_delimiter="__",
@@ -271,6 +292,48 @@ class Settings(BaseSettings):
     data_dir: Path = Field(
         Path("data"), description="Folder where what was said is kept; made when missing."
     )
+
+    lt_hpb_url: str = Field(
+        "", description="Nextcloud Talk's signaling server, as `https://talk.example.org`."
+    )
+    lt_internal_secret: str = Field(
+        "", description="Its `internalsecret`, by which the bot joins calls."
+    )
+    nextcloud_url: str = Field("", description="Nextcloud, as the signaling server knows it.")
+    skip_cert_verify: bool = Field(
+        False, description="Take any certificate of Nextcloud and its signaling server."
+    )
+    app_id: str = Field("live_transcription", description="The app's name in Nextcloud.")
+    app_secret: str = Field(
+        "", description="AppAPI's secret: only who knows it may ask for captions of a call."
+    )
+    app_version: str = Field("1.0.0", description="The app's version, as Nextcloud is told.")
+    app_host: str = Field("", description="As AppAPI says it; the same as `SERVER__HOST`.")
+    app_port: int = Field(0, ge=0, le=65535, description="The same as `SERVER__PORT`.")
+
+    @property
+    def talk(self) -> TalkSettings:
+        return TalkSettings(
+            self.lt_hpb_url,
+            self.lt_internal_secret,
+            self.nextcloud_url,
+            self.skip_cert_verify,
+            self.app_id,
+            self.app_secret,
+            self.app_version,
+        )
+
+    @model_validator(mode="after")
+    def _as_app(self) -> "Settings":
+        """Where AppAPI says where to listen, that holds unless ours says otherwise."""
+        told: dict[str, object] = {}
+        if self.app_host and "host" not in self.server.model_fields_set:
+            told["host"] = self.app_host
+        if self.app_port and "port" not in self.server.model_fields_set:
+            told["port"] = self.app_port
+        if told:
+            object.__setattr__(self, "server", self.server.model_copy(update=told))
+        return self
 
     # An empty one would be the current folder.
     @field_validator("data_dir", mode="before")
@@ -295,6 +358,11 @@ def engine_options(settings: TranscriberSettings) -> EngineOptions:
         batch=settings.batch,
         diarize=settings.diarize,
     )
+
+
+def is_ice_url(url: object) -> bool:
+    """Whether it is one that a peer takes."""
+    return isinstance(url, str) and _ICE_URL.fullmatch(url) is not None
 
 
 def _given(text: str) -> str:
@@ -378,6 +446,9 @@ def as_json(settings: Settings) -> str:
     values = settings.model_dump(mode="json")
     if values["media"]["turn_secret"]:
         values["media"]["turn_secret"] = "(set)"
+    for name in ("lt_internal_secret", "app_secret"):
+        if values[name]:
+            values[name] = "(set)"
     for server in values["media"]["ice_servers"]:
         if server["credential"]:
             server["credential"] = "(set)"

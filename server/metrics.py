@@ -159,6 +159,7 @@ class Metrics:
             "Speakers whose pipeline raised",
             registry=r,
         )
+        self.calls = Gauge("roomscribe_talk_calls", "Calls that the bot is in", registry=r)
         self.joins = Counter("roomscribe_joins_total", "Joins by outcome", ["outcome"], registry=r)
         self.store_pending = Gauge(
             "roomscribe_store_pending", "Records not written yet", registry=r

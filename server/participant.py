@@ -27,13 +27,21 @@ if TYPE_CHECKING:
 
 class Participant:
     def __init__(
-        self, room: "Room", participant: str, name: str, language: str, *, has_socket: bool
+        self,
+        room: "Room",
+        participant: str,
+        name: str,
+        language: str,
+        *,
+        has_socket: bool,
+        outlives_peer: bool = False,
     ) -> None:
         self.participant = participant
         self.name = name
         self.language = language
         self.resume = secrets.token_urlsafe(24)
         self.has_socket = has_socket
+        self.outlives_peer = outlives_peer or has_socket
         self.joined_at = time.time()
         self.muted = False
         self.speaking = False
@@ -44,11 +52,16 @@ class Participant:
         self.first_audio_at: float | None = None  # monotonic
         self.began_at = 0.0  # the same as unix time, read once: a clock may step
         self.outbox: Outbox | None = None
+        self.ice_servers: tuple[IceServer, ...] = ()  # in place of those of the settings
         self.past_ledger = Ledger()
         self.past_fates = Fates()  # of the streams before this one
         self.counted_fates = Fates()  # what the metrics know
         self.counted_frames = (0, 0)  # the same, of this stream
         self._room = room
+
+    @property
+    def room(self) -> "Room":
+        return self._room
 
     @property
     def stream_id(self) -> StreamId:
@@ -194,7 +207,7 @@ class Participant:
         media = self._room.house.settings.media
         servers = ice_servers_for(media, "server", time.time())
         return Peer(
-            [IceServer(s.urls, s.username, s.credential) for s in servers],
+            self.ice_servers or [IceServer(s.urls, s.username, s.credential) for s in servers],
             self._origin(),
             Asked(media.packet_ms, media.dtx, media.playback_rate),
             media.silent_level,

@@ -9,7 +9,7 @@ import logging
 import time
 import uuid
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from media.peer import Peer
@@ -40,6 +40,8 @@ _PAGE = 200
 REPLAY_EVENTS = 500
 # A client that lost its socket noticed later than it lost events.
 _RESUME_OVERLAP_S = 10.0
+
+Watcher = Callable[[Participant, Caption | Gap], None]
 
 log = logging.getLogger("roomscribe.room")
 
@@ -82,6 +84,7 @@ class Room:
         self._joined = 0
         self._replay: deque[Event] = deque(maxlen=REPLAY_EVENTS)
         self._sse: set[Outbox] = set()
+        self._watchers: list[Watcher] = []
         self._tasks: asyncio.TaskGroup | None = None
         self._speakers: dict[Speaker, asyncio.Task[None]] = {}
         self._ended = asyncio.Event()
@@ -125,7 +128,12 @@ class Room:
         """Take someone in."""
         self._joined += 1
         participant = Participant(
-            self, f"p{self._joined}", request.name, language, has_socket=request.has_socket
+            self,
+            f"p{self._joined}",
+            request.name,
+            language,
+            has_socket=request.has_socket,
+            outlives_peer=request.outlives_peer,
         )
         self._tell(Joined(**participant.roster_entry.model_dump()))
         self.participants[participant.participant] = participant
@@ -261,7 +269,7 @@ class Room:
         if participant.peer is peer:
             participant.past_ledger = participant.past_ledger.plus(peer.ledger)
             participant.peer = None
-            if not participant.has_socket:
+            if not participant.outlives_peer:
                 self.leave(participant, "lost")
         if participant.has_left and participant.peer is None and participant.stream is not None:
             participant.stream.close()
@@ -271,6 +279,8 @@ class Room:
     def publish(self, participant: Participant, said: Caption | Gap) -> None:
         """Give a caption or gap to everyone who reads, and finals to the store."""
         self.seq += 1
+        for watcher in self._watchers:
+            watcher(participant, said)
         if isinstance(said, Gap):
             self._publish_gap(participant, said)
             return
@@ -325,6 +335,14 @@ class Room:
     def oldest_seq(self) -> int:
         """The first event still in memory, or the next to come."""
         return self._replay[0].seq if self._replay else self.seq + 1
+
+    def watch(self, watcher: "Watcher") -> None:
+        """Call `watcher` with each caption and gap, as it is published."""
+        self._watchers.append(watcher)
+
+    def unwatch(self, watcher: "Watcher") -> None:
+        if watcher in self._watchers:
+            self._watchers.remove(watcher)
 
     def subscribe(self, outbox: Outbox) -> None:
         self._sse.add(outbox)

@@ -14,6 +14,7 @@ from server import machine, sse, wire
 from server.lobby import Lobby, summary
 from server.observer import Observer
 from server.store import EndedRoom, StoreError
+from server.talk import Talk
 from signaling import whip, ws
 from signaling.errors import Refused
 from signaling.messages import check_room
@@ -27,10 +28,11 @@ log = logging.getLogger("roomscribe.http")
 
 
 class Routes:
-    def __init__(self, lobby: Lobby, observer: Observer) -> None:
+    def __init__(self, lobby: Lobby, observer: Observer, talk: Talk) -> None:
         self._lobby = lobby
         self._house = lobby.house
         self._observer = observer
+        self._talk = talk
 
     def application(self) -> web.Application:
         app = web.Application(middlewares=[_errors], client_max_size=256 * 1024)
@@ -52,6 +54,7 @@ class Routes:
                 web.options("/whip/{room}", whip.options),
                 web.patch("/whip/{room}/{session}", self.whip_trickle),
                 web.delete("/whip/{room}/{session}", self.whip_end),
+                *self._talk.routes(),
             ]
         )
         return app

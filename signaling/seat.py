@@ -20,6 +20,7 @@ class JoinRequest:
     resume: str | None = None
     last_seq: int | None = None
     has_socket: bool = True  # WHIP has none: its peer is all there is
+    outlives_peer: bool = False  # who joined for it says when it leaves
 
 
 class Seat(Protocol):

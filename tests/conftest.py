@@ -23,6 +23,7 @@ _SLOW = (
     "signaling/test_ws.py",
     "sim/test_bad_networks.py",
     "sim/test_drift.py",
+    "talk",
     "transcriber/test_process.py",
     "transcriber/test_shared.py",
     "transcriber/test_worker.py",

@@ -12,6 +12,7 @@ from server.metrics import Metrics
 from server.observer import Observer
 from server.routes import Routes
 from server.store import Store
+from server.talk import Talk
 from transcriber.engines import EngineOptions
 from transcriber.process import WorkerProcess
 
@@ -35,7 +36,7 @@ async def lobby(settings: Settings) -> AsyncIterator[Lobby]:
 @pytest_asyncio.fixture
 async def http(lobby: Lobby) -> AsyncIterator[TestClient[web.Request, web.Application]]:
     """Asks the lobby's routes."""
-    app = Routes(lobby, Observer(lobby)).application()
+    app = Routes(lobby, Observer(lobby), Talk(Settings().talk, lobby)).application()
     async with TestClient(TestServer(app)) as client:
         yield client
         # readers of Server-Sent Events end with their rooms

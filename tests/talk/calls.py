@@ -1,0 +1,77 @@
+"""Words of a call: what is said in it, and what those who asked have read."""
+
+import asyncio
+from collections.abc import Sequence
+
+import numpy as np
+
+from server.talk_bot import TalkBot
+from tests.clients import until
+from tests.speech import Samples, resampled, silence, tone
+from tests.talk.conftest import Bot
+from tests.talk.participant import Participant, Transcript
+from tests.tiny import say
+from transcriber.recordings import word_errors
+
+ROOM = "abc123xy"
+RATE = 48_000
+
+
+def speech(text: str, voice: str = "slt", *, times: int = 1, pause_s: float = 1.2) -> Samples:
+    """A sentence that the small Whisper knows the words of, after a little silence."""
+    said = resampled(say(text, voice).samples, 16_000, RATE)
+    return np.concatenate([silence(0.6, RATE), *[said, silence(pause_s, RATE)] * times])
+
+
+def sounds(times: int, *, sound_s: float = 1.2, pause_s: float = 1.3) -> Samples:
+    """Utterances for the scripted engine, which makes words of when they came."""
+    one = np.concatenate([tone(sound_s, RATE), silence(pause_s, RATE)])
+    return np.concatenate([silence(0.6, RATE), *[one] * times])
+
+
+def finals_of(reader: Participant, speaker: str | None = None) -> list[Transcript]:
+    return [
+        t
+        for t in reader.transcripts
+        if t.is_final and (speaker is None or t.speaker_session == speaker)
+    ]
+
+
+def right(said: str, heard: Sequence[Transcript]) -> float:
+    """The share of the words that came."""
+    errors, words = word_errors(said, " ".join(t.text for t in heard))
+    return 1 - errors / words
+
+
+async def final_from(
+    reader: Participant, speaker: str, within_s: float = 30.0, *, after: int = 0
+) -> Transcript:
+    """The next final after so many."""
+    await until(lambda: len(finals_of(reader, speaker)) > after, within_s)
+    return finals_of(reader, speaker)[after]
+
+
+def the_call(bot: Bot) -> TalkBot:
+    return bot.server.talk.bots[ROOM]
+
+
+async def over(bot: Bot, call: TalkBot, within_s: float = 5.0) -> str:
+    """Wait until the bot has left and nothing of it is there; the reason."""
+    await until(lambda: call.is_over, within_s)
+    await until(lambda: ROOM not in bot.server.talk.bots, within_s)
+    assert call.reason is not None
+    return call.reason.code
+
+
+async def all_closed(bot: Bot, within_s: float = 5.0) -> None:
+    """No participant, peer or task of a call is left."""
+
+    def tasks() -> list[str]:
+        names = [t.get_name() for t in asyncio.all_tasks()]
+        return [n for n in names if n.startswith(("talk-call", "talk-tick", "talk-writer"))]
+
+    def rooms() -> list[object]:
+        lobby = bot.server.lobby
+        return [p for r in lobby.rooms.values() for p in [*r.participants.values(), *r.peers]]
+
+    await until(lambda: not bot.server.talk.bots and not tasks() and not rooms(), within_s)
