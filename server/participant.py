@@ -25,6 +25,18 @@ if TYPE_CHECKING:
     from server.room import Event, Room
 
 
+_OF_CALL = "talk-"
+
+
+def room_of_call(token: str) -> str:
+    """The name of a call's room: an ordinary one, in which only the bot's speakers speak."""
+    return f"{_OF_CALL}{token}"
+
+
+def is_of_call(room: str) -> bool:
+    return room.startswith(_OF_CALL)
+
+
 class Participant:
     def __init__(
         self,
@@ -41,6 +53,7 @@ class Participant:
         self.language = language
         self.resume = secrets.token_urlsafe(24)
         self.has_socket = has_socket
+        self.is_of_bot = outlives_peer
         self.outlives_peer = outlives_peer or has_socket
         self.joined_at = time.time()
         self.muted = False
@@ -78,6 +91,8 @@ class Participant:
 
     async def answer(self, sdp: str) -> str:
         """Answer an offer: of the peer that is there, or of a new one in its place."""
+        if is_of_call(self._room.name) and not self.is_of_bot:
+            raise Refused("read_only", "who speaks in this room is in a call of Nextcloud Talk")
         if self.peer is not None and self.peer.is_same_session(sdp):
             try:
                 return await self.peer.answer(sdp)

@@ -176,6 +176,7 @@ class Talk:
         )
         bot = TalkBot(token, backend, self._lobby, self._http, language)
         self.bots[token] = bot
+        self._count()
         self._tasks.create_task(self._run(token, bot), name=f"talk-call-{token}")
         return bot
 
@@ -188,6 +189,10 @@ class Talk:
         finally:
             if self.bots.get(token) is bot:
                 del self.bots[token]
+                self._count()
+
+    def _count(self) -> None:
+        self._lobby.house.metrics.calls.set(len(self.bots))
 
     async def _leave(self, token: str) -> bool:
         bot = self.bots.get(token)

@@ -19,7 +19,7 @@ from media.feed import Feed, FeedEnded
 from media.peer import IceServer
 from server.config import is_ice_url
 from server.lobby import Lobby
-from server.participant import Participant
+from server.participant import Participant, room_of_call
 from server.room import Room
 from server.talk_captions import Captioner
 from signaling import hpb
@@ -448,8 +448,3 @@ def ice_servers_of(told: dict[str, Any]) -> tuple[IceServer, ...]:
         if urls:
             found.append(IceServer(urls, server.get("username"), server.get("credential")))
     return tuple(found)
-
-
-def room_of_call(token: str) -> str:
-    """The name of a call's room: an ordinary one, that nobody else would choose."""
-    return f"talk-{token}"

@@ -44,6 +44,9 @@ export function suggestRoom() {
   return `${MOODS[mood % MOODS.length]}-${PLACES[place % PLACES.length]}-${10 + (number % 90)}`;
 }
 
+/** The room of a call in Nextcloud Talk: its speakers are there, here one reads. */
+export const isOfCall = (room) => room.startsWith("talk-");
+
 /** The room named by a page's path, /r/{room}; "" when the path names none. */
 export function roomOfPath(pathname) {
   const [, encoded = ""] = pathname.match(/^\/r\/([^/]*)\/?$/) ?? [];

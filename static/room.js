@@ -6,7 +6,7 @@
 import { CaptionLedger } from "./captions.js";
 import { CaptionsView } from "./captions-view.js";
 import {
-  copyText, nameFault, rememberLanguage, rememberName, rememberedLanguage, rememberedName,
+  copyText, isOfCall, nameFault, rememberLanguage, rememberName, rememberedLanguage, rememberedName,
   roomAddress, roomFault, roomOfPath, session,
 } from "./names.js";
 import { MicrophoneRefused } from "./peer.js";
@@ -43,6 +43,7 @@ let seat = session.take(room);
 
 async function joinWithMicrophone(event) {
   event.preventDefault();
+  if (isOfCall(room)) return joinToListen();
   if (!acceptName()) return;
   showFault("mic", "");
   setAsking(true);
@@ -310,7 +311,9 @@ function openPage() {
     return;
   }
   showWho();
-  $(hasName ? "join-mic" : "name").focus();
+  document.documentElement.toggleAttribute("data-read-only", isOfCall(room));
+  const first = isOfCall(room) ? "join-listen" : "join-mic";
+  $(hasName ? first : "name").focus();
 }
 
 $("join-form").addEventListener("submit", joinWithMicrophone);

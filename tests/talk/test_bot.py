@@ -14,6 +14,9 @@ SENTENCES = (
 )
 
 
+OFFER = "v=0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\n"
+
+
 async def test_three_speakers_are_each_heard_as_themselves(stack: TalkStack, bot: Bot) -> None:
     async with (
         participant(stack, ROOM, "Ada") as ada,
@@ -41,5 +44,12 @@ async def test_three_speakers_are_each_heard_as_themselves(stack: TalkStack, bot
         # the call's room is an ordinary one
         _, room = await bot.ask("GET", f"/api/v1/rooms/talk-{ROOM}")
         assert {p["name"] for p in room["participants"]} == {"Ada", "Ben", "Eve"}
+        # where others read only
+        async with bot.http.post(
+            f"{bot.server.url}/whip/talk-{ROOM}?name=Mallory",
+            data=OFFER,
+            headers={"Content-Type": "application/sdp"},
+        ) as answer:
+            assert (await answer.json())["error"]["code"] == "read_only"
         assert await bot.leave(ROOM) == 200
         assert bot.server.talk.bots == {}
