@@ -24,6 +24,7 @@ from signaling.messages import check_language
 
 STARTED_WITHIN_S = 15.0
 LEFT_WITHIN_S = 5.0
+_REPORTED_WITHIN_S = 10.0
 _TOKEN = re.compile(r"[A-Za-z0-9]{1,58}")
 _SESSION = re.compile(r"[\x21-\x7e]{1,512}")
 
@@ -40,12 +41,15 @@ class Talk:
         self._lobby = lobby
         self._tasks: asyncio.TaskGroup | None = None
         self._http: aiohttp.ClientSession | None = None
+        self._reports: set[asyncio.Task[None]] = set()
         self._closed = asyncio.Event()
 
     async def run(self) -> None:
         """Own the calls until `close`."""
         async with aiohttp.ClientSession() as self._http, asyncio.TaskGroup() as self._tasks:
             await self._closed.wait()
+            for report in self._reports:
+                report.cancel()
 
     async def close(self) -> None:
         """Leave every call."""
@@ -89,7 +93,9 @@ class Talk:
         """AppAPI waits to be told that there is nothing more to prepare."""
         self._check(request)
         if self._tasks is not None and self._settings.nextcloud_url:
-            self._tasks.create_task(self._report_ready(), name="talk-init")
+            report = self._tasks.create_task(self._report_ready(), name="talk-init")
+            self._reports.add(report)
+            report.add_done_callback(self._reports.discard)
         return web.json_response({})
 
     async def capabilities(self, request: web.Request) -> web.Response:
@@ -199,9 +205,12 @@ class Talk:
         if bot is None:
             return False
         bot.leave()
-        async with asyncio.timeout(LEFT_WITHIN_S):
-            while self.bots.get(token) is bot:  # noqa: ASYNC110 - its end is its task's alone
-                await asyncio.sleep(0.01)
+        try:
+            async with asyncio.timeout(LEFT_WITHIN_S):
+                while self.bots.get(token) is bot:  # noqa: ASYNC110 - its end is its task's alone
+                    await asyncio.sleep(0.01)
+        except TimeoutError:
+            log.warning("a bot takes long to leave", extra={"call": token})
         return True
 
     async def _report_ready(self) -> None:
@@ -213,6 +222,7 @@ class Talk:
                 json={"progress": 100, "error": ""},
                 headers={"OCS-APIRequest": "true", **self._app_headers()},
                 ssl=not settings.skip_cert_verify,
+                timeout=aiohttp.ClientTimeout(total=_REPORTED_WITHIN_S),
             ) as answer:
                 log.info("told Nextcloud that the app is ready", extra={"status": answer.status})
         except (aiohttp.ClientError, OSError, TimeoutError) as error:

@@ -103,6 +103,11 @@ class TalkBot:
         return room_of_call(self.token)
 
     @property
+    def session(self) -> str:
+        """Of the bot, at the signaling server; empty while it has none."""
+        return self._call.session
+
+    @property
     def speakers(self) -> int:
         return len(self._voices)
 

@@ -1,10 +1,13 @@
 """Words of a call: what is said in it, and what those who asked have read."""
 
 import asyncio
+import contextlib
+import difflib
 from collections.abc import Sequence
 
 import numpy as np
 
+from server.participant import Participant as InRoom
 from server.talk_bot import TalkBot
 from tests.clients import until
 from tests.speech import Samples, resampled, silence, tone
@@ -12,6 +15,7 @@ from tests.talk.conftest import Bot
 from tests.talk.participant import Participant, Transcript
 from tests.tiny import say
 from transcriber.recordings import word_errors
+from transcriber.types import Caption, Gap
 
 ROOM = "abc123xy"
 RATE = 48_000
@@ -53,6 +57,31 @@ async def final_from(
 
 def the_call(bot: Bot) -> TalkBot:
     return bot.server.talk.bots[ROOM]
+
+
+class Said:
+    """The finals of a call's room, as they were made."""
+
+    def __init__(self, bot: Bot) -> None:
+        self.texts: list[str] = []
+        bot.server.lobby.rooms[f"talk-{ROOM}"].watch(self._note)
+
+    def _note(self, _participant: InRoom, said: Caption | Gap) -> None:
+        if isinstance(said, Caption) and said.is_final and said.stable:
+            self.texts.append(said.stable)
+
+
+async def assert_read(reader: Participant, said: Said, within_s: float = 10.0) -> None:
+    """Every final of the room came to the reader: in order, once."""
+
+    def read() -> list[str]:
+        return [t.text for t in finals_of(reader) if t.text]
+
+    with contextlib.suppress(TimeoutError):
+        await until(lambda: read()[: len(said.texts)] == said.texts, within_s)
+    told = read()[: len(said.texts)]
+    differing = [d for d in difflib.ndiff(said.texts, told) if not d.startswith("  ")]
+    assert told == said.texts, f"- was said, + was read: {differing}"
 
 
 async def over(bot: Bot, call: TalkBot, within_s: float = 5.0) -> str:

@@ -109,3 +109,17 @@ async def scripted_bot(stack: TalkStack, tmp_path: Path) -> AsyncIterator[Bot]:
     """Where it matters that something is heard, not what."""
     async with bot_of(settings_for(stack, tmp_path, SCRIPTED)) as started:
         yield started
+
+
+@pytest_asyncio.fixture
+async def any_bot(tmp_path: Path) -> AsyncIterator[Bot]:
+    """Where no signaling server is needed: AppAPI's secret is set."""
+    settings = Settings(
+        server=ServerSettings(port=0),
+        transcriber=SCRIPTED,
+        data_dir=tmp_path / "data",
+        lt_hpb_url="ws://127.0.0.1:1/spreed",
+        app_secret="s3cret",
+    )
+    async with bot_of(settings) as started:
+        yield started

@@ -374,13 +374,14 @@ class Participant:
         await self.enter_call()
         await self.publish(samples)
 
-    async def publish(self, samples: Samples) -> None:
-        """Raises `Refused`."""
+    async def publish(self, samples: Samples, *others: MediaStreamTrack) -> None:
+        """Speech, and other tracks beside it. Raises `Refused`."""
         assert self.publishing is None, "they publish already"
         self.voice = MutableVoice(samples)
         peer = Peer(self.talking, self.session, f"{self.session[:8]}-{next(self._sids)}")
         self.publishing = peer
-        peer.connection.addTrack(self.voice)
+        for track in (self.voice, *others):
+            peer.connection.addTrack(track)
         await peer.connection.setLocalDescription(await peer.connection.createOffer())
         payload = {"type": "offer", "sdp": peer.connection.localDescription.sdp}
         offer = {"to": self.session, "sid": peer.sid, "roomType": "video", "type": "offer"}
