@@ -27,7 +27,7 @@ def speech(text: str, voice: str = "slt", *, times: int = 1, pause_s: float = 1.
     return np.concatenate([silence(0.6, RATE), *[said, silence(pause_s, RATE)] * times])
 
 
-def sounds(times: int, *, sound_s: float = 1.2, pause_s: float = 1.3) -> Samples:
+def sounds(times: int, *, sound_s: float = 0.8, pause_s: float = 1.0) -> Samples:
     """Utterances for the scripted engine, which makes words of when they came."""
     one = np.concatenate([tone(sound_s, RATE), silence(pause_s, RATE)])
     return np.concatenate([silence(0.6, RATE), *[one] * times])

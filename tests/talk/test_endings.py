@@ -10,6 +10,7 @@ import pytest
 
 import server.talk_bot
 from server.machine import give_back, resident_bytes
+from server.participant import Participant as InRoom
 from signaling import hpb
 from tests.clients import until
 from tests.talk.calls import ROOM, all_closed, final_from, over, sounds, the_call
@@ -165,6 +166,25 @@ async def test_a_bot_that_leaves_while_it_asks_for_offers_leaves_no_one_in_the_r
             await asyncio.sleep(wait_ms / 1000)
             assert await scripted_bot.leave(ROOM) == 200
             await all_closed(scripted_bot)
+
+
+async def test_leaving_does_not_wait_for_an_offer_that_takes_long_to_answer(
+    stack: TalkStack, scripted_bot: Bot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer, begun = InRoom.answer, asyncio.Event()
+
+    async def answer_late(self: InRoom, sdp: str) -> str:
+        begun.set()
+        await asyncio.sleep(20.0)  # as gathering may, with a relay that does not answer
+        return await answer(self, sdp)
+
+    monkeypatch.setattr(InRoom, "answer", answer_late)
+    async with participant(stack, ROOM, "Ada") as ada:
+        await ada.speak(sounds(20))
+        assert await scripted_bot.transcribe(ROOM, ada.talk.nc_session) == 200
+        await asyncio.wait_for(begun.wait(), 10.0)
+        assert await scripted_bot.leave(ROOM) == 200
+        await all_closed(scripted_bot)
 
 
 async def test_fifty_calls_leave_nothing_behind(stack: TalkStack, scripted_bot: Bot) -> None:
