@@ -6,7 +6,6 @@ setting. A call's room is an ordinary one, named `talk-` and the call's token.
 
 import asyncio
 import base64
-import binascii
 import hmac
 import logging
 import re
@@ -163,6 +162,10 @@ class Talk:
 
     def _bot(self, token: str, language: str) -> TalkBot:
         """The bot of a call, or a new one. Raises `Refused`."""
+        if self._closed.is_set():
+            raise Refused(
+                "shutting_down", "the server is shutting down", retryable=True, status=503
+            )
         if not self.is_enabled:
             raise Refused("disabled", "the app is switched off in Nextcloud", status=503)
         known = self.bots.get(token)
@@ -225,7 +228,9 @@ class Talk:
                 timeout=aiohttp.ClientTimeout(total=_REPORTED_WITHIN_S),
             ) as answer:
                 log.info("told Nextcloud that the app is ready", extra={"status": answer.status})
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        except Exception as error:
+            # The containment of a report: an address that is none raises whatever the library
+            # runs into, and nothing else is to end by it.
             log.warning(
                 "Nextcloud could not be told that the app is ready",
                 extra={"error": type(error).__name__},
@@ -261,7 +266,7 @@ class Talk:
         try:
             told = base64.b64decode(request.headers.get("AUTHORIZATION-APP-API", ""), validate=True)
             given = told.decode().partition(":")[2]
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:  # no base64, no UTF-8, no ASCII
             given = ""
         of_app = request.headers.get("EX-APP-ID", self._settings.app_id)
         if not hmac.compare_digest(given.encode(), secret.encode()):
@@ -282,7 +287,7 @@ def socket_of(url: str) -> str:
 async def _json(request: web.Request) -> dict[str, Any]:
     try:
         body = await request.json()
-    except (ValueError, UnicodeDecodeError):
+    except (ValueError, LookupError, RecursionError):
         raise Refused("bad_request", "the body is not JSON") from None
     if not isinstance(body, dict):
         raise Refused("bad_request", "the body is not a JSON object")

@@ -97,6 +97,7 @@ class TalkBot:
         self._captioner = Captioner(self._send_caption)
         self._room: Room | None = None
         self._ice_servers: tuple[IceServer, ...] = ()
+        self._knows_ice = asyncio.Event()
 
     @property
     def room_name(self) -> str:
@@ -149,8 +150,8 @@ class TalkBot:
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
-                self._ice_servers = await self._find_ice_servers()
                 running = [
+                    tasks.create_task(self._take_ice_servers(), name=f"talk-ice-{self.token}"),
                     tasks.create_task(self._stay_connected(), name=f"talk-{self.token}"),
                     tasks.create_task(self._tick_forever(), name=f"talk-tick-{self.token}"),
                 ]
@@ -166,6 +167,10 @@ class TalkBot:
             if self._room is not None:
                 self._room.unwatch(self._captioner.take)
 
+    async def _take_ice_servers(self) -> None:
+        self._ice_servers = await self._find_ice_servers()
+        self._knows_ice.set()
+
     async def _find_ice_servers(self) -> tuple[IceServer, ...]:
         """STUN and TURN as Nextcloud's settings say; none where it does not: then ours hold."""
         try:
@@ -180,10 +185,8 @@ class TalkBot:
             ):
                 told = (await answer.json())["ocs"]["data"]
                 return ice_servers_of(told)
-        except (
-            *(aiohttp.ClientError, OSError, TimeoutError),
-            *(ValueError, KeyError, TypeError, AttributeError),  # no such answer
-        ) as error:
+        except Exception as error:
+            # no answer, another one than asked for, or an address that is none
             log.info(
                 "Nextcloud names no STUN or TURN servers",
                 extra={"call": self.token, "error": type(error).__name__},
@@ -391,6 +394,7 @@ class TalkBot:
         participant = await self._lobby.join(
             JoinRequest(self.room_name, name, self.language, has_socket=False, outlives_peer=True)
         )
+        await self._knows_ice.wait()
         participant.ice_servers = self._ice_servers
         self._watch(participant)
         self._captioner.speaker(participant.participant, session)

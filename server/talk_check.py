@@ -21,6 +21,7 @@ _HINTS = {
     "invalid_backend": "NEXTCLOUD_URL is none of the server's backends: it must be as in its "
     "configuration, under [backend]",
     "no_such_room": "there is no conversation with this token on NEXTCLOUD_URL",
+    "too_many_requests": "too many failed attempts from this address: wait some minutes",
     "invalid_client_type": "the server takes no internal clients: set `internalsecret` under "
     "[clients]",
 }
@@ -34,6 +35,7 @@ class CheckFailed(Exception):
 class _Conversation:
     socket: aiohttp.ClientWebSocketResponse
     call: hpb.HpbCall
+    joins: bool  # else it stays outside of every room
 
     async def until(self, state: hpb.State) -> None:
         """Raises `CheckFailed`."""
@@ -47,7 +49,7 @@ class _Conversation:
     async def _carry_out(self, decisions: list[hpb.Decision]) -> None:
         for decision in decisions:
             match decision:
-                case hpb.Send(text):
+                case hpb.Send(text) if self.joins or '"type": "room"' not in text:
                     await self.socket.send_str(text)
                 case hpb.Ended(code, message):
                     raise CheckFailed(_HINTS.get(code, message))
@@ -83,6 +85,8 @@ async def _check(settings: TalkSettings, room: str | None, say: Callable[[str], 
                 await _converse(socket, settings, room, say)
         except TimeoutError:
             raise CheckFailed(f"no answer within {_WITHIN_S:.0f} s") from None
+        except (aiohttp.ClientError, OSError):
+            raise CheckFailed("the server closed the socket: its log may say why") from None
         finally:
             await socket.close()
 
@@ -120,7 +124,7 @@ async def _converse(
         settings.nextcloud_url.rstrip("/"),
         random.Random(),
     )
-    conversation = _Conversation(socket, call)
+    conversation = _Conversation(socket, call, joins=room is not None)
     say("hello with the secret")
     for decision in call.connected(time.monotonic()):
         if isinstance(decision, hpb.Send):
@@ -133,3 +137,6 @@ async def _converse(
     say(f"the conversation {room}")
     await conversation.until(hpb.State.IN_CALL)
     say("  ok")
+    for decision in call.leave():
+        if isinstance(decision, hpb.Send):
+            await socket.send_str(decision.text)

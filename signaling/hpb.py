@@ -19,7 +19,7 @@ import json
 import random
 import secrets
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -39,6 +39,15 @@ _RANDOM_BYTES = 32
 _LEFT_KNOWN = 1_000
 _IN_CALL, _WITH_AUDIO = 1, 2
 _VERSIONS = ("2.0", "1.0")
+# What the server's text may run into; a number may be infinite.
+_MALFORMED = (
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+)
 # A secret or a room that is refused is so again; what else goes wrong may pass.
 _HOPELESS = frozenset(
     {"invalid_client_type", "invalid_token", "auth_failed", "invalid_backend", "no_such_room"}
@@ -184,7 +193,7 @@ class HpbCall:
         # The server goes on to list those who left the room while they were in the call.
         self._left: deque[str] = deque(maxlen=_LEFT_KNOWN)
         self._alone_since: float | None = None
-        self._room_id = ""
+        self._has_joined = False  # the room, with this session
 
     # The socket
 
@@ -192,7 +201,8 @@ class HpbCall:
         """The socket is open."""
         self.state, self._due = State.HELLO, now + HELLO_WITHIN_S
         if self._resume and self._lost_at is not None and now - self._lost_at < RESUME_WITHIN_S:
-            hello: dict[str, object] = {"version": "2.0", "resumeid": self._resume}
+            version = _VERSIONS[self._version]
+            hello: dict[str, object] = {"version": version, "resumeid": self._resume}
             return [self._send("hello", hello)]
         return [*self._forget_session(), self._hello()]
 
@@ -220,7 +230,7 @@ class HpbCall:
             message = json.loads(text)
             kind = message["type"]
             return self._receive(kind, message, now)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except _MALFORMED:
             self.ignored["malformed"] += 1
             return []
 
@@ -298,9 +308,11 @@ class HpbCall:
         resumed = session == self.session and self._lost_at is not None
         self.session, self._lost_at, self._due = session, None, None
         self._resume = _text(resume) if resume else self._resume
-        if resumed:
+        if resumed and self._has_joined:
             # in the room still: to join again is an error
             self.state, self._tries = State.IN_CALL, 0
+            if self._alone_since is not None:
+                self._alone_since = now  # who is there comes with the next update
             return [Resumed()]
         self.state, self._due = State.JOINING, now + HELLO_WITHIN_S
         return [
@@ -312,6 +324,7 @@ class HpbCall:
         if self.state is not State.JOINING or _text(room["roomid"]) != self.room:
             return []
         self.state, self._due, self._tries = State.IN_CALL, None, 0
+        self._has_joined = True
         self._note_company(now)
         return [InCall()]
 
@@ -324,7 +337,7 @@ class HpbCall:
                 return []
         if code == "already_joined" and self.state is State.JOINING:
             return self._on_room({"roomid": self.room}, now)
-        if code in ("no_such_session", "too_many_requests") and self.state is State.HELLO:
+        if code == "no_such_session" and self.state is State.HELLO:
             self._due = now + HELLO_WITHIN_S
             return [*self._forget_session(), self._hello()]
         if code == "invalid_hello_version" and self._version + 1 < len(_VERSIONS):
@@ -341,9 +354,9 @@ class HpbCall:
     def _on_event(self, event: dict[str, Any], now: float) -> list[Decision]:
         match event["target"], event["type"]:
             case "room", "join":
-                return [d for entry in event["join"] for d in self._on_join(entry)]
+                return self._each(event["join"], self._on_join)
             case "room", "leave":
-                return [d for session in event["leave"] for d in self._on_leave(session, now)]
+                return self._each(event["leave"], lambda gone: self._on_leave(gone, now))
             case "participants", "update":
                 return self._on_update(event["update"], now)
             case "roomlist", "disinvite":
@@ -355,6 +368,16 @@ class HpbCall:
         self.ignored[f"event {_short(event['target'])}/{_short(event['type'])}"] += 1
         return []
 
+    def _each(self, entries: list[Any], take: Callable[[Any], list[Decision]]) -> list[Decision]:
+        """What follows from each; one that is malformed takes nothing from the others."""
+        decisions: list[Decision] = []
+        for entry in entries:
+            try:
+                decisions += take(entry)
+            except _MALFORMED:
+                self.ignored["malformed entry"] += 1
+        return decisions
+
     def _on_join(self, entry: dict[str, Any]) -> list[Decision]:
         session = _text(entry["sessionid"])
         user = entry.get("user") or {}
@@ -363,7 +386,8 @@ class HpbCall:
             return []
         if session in self._left:
             self._left.remove(session)
-        self.names[session] = _text(name)
+        if name:
+            self.names[session] = _text(name)
         nextcloud = entry.get("roomsessionid")
         return [Seen(_text(nextcloud), session)] if nextcloud else []
 
@@ -379,24 +403,29 @@ class HpbCall:
     def _on_update(self, update: dict[str, Any], now: float) -> list[Decision]:
         if update.get("all") and not update.get("incall", 0):
             return self._end("call_ended", "the call was ended for all")
-        decisions: list[Decision] = []
-        for user in update.get("users") or ():
-            if user.get("internal"):
-                continue
-            session, flags = _text(user["sessionId"]), int(user.get("inCall") or 0)
-            if session == self.session or session in self._left:
-                continue
-            if nextcloud := user.get("nextcloudSessionId"):
-                decisions.append(Seen(_text(nextcloud), session))
-            if name := user.get("displayName"):
-                self.names.setdefault(session, _text(name))
-            (self._others.add if flags & _IN_CALL else self._others.discard)(session)
-            if flags & _IN_CALL and flags & _WITH_AUDIO:
-                if session not in self.speakers:
-                    self.speakers[session] = _Speaker(ask_at=now)
-            else:
-                decisions += self._drop(session, has_left=not flags)
+        users = update.get("users") or []
+        decisions = self._each(users, lambda user: self._on_user(user, now))
         self._note_company(now)
+        return decisions
+
+    def _on_user(self, user: dict[str, Any], now: float) -> list[Decision]:
+        """How someone is in the call now."""
+        if user.get("internal"):
+            return []
+        session, flags = _text(user["sessionId"]), int(user.get("inCall") or 0)
+        if session == self.session or session in self._left:
+            return []
+        decisions: list[Decision] = []
+        if nextcloud := user.get("nextcloudSessionId"):
+            decisions.append(Seen(_text(nextcloud), session))
+        if name := user.get("displayName"):
+            self.names.setdefault(session, _text(name))
+        (self._others.add if flags & _IN_CALL else self._others.discard)(session)
+        if flags & _IN_CALL and flags & _WITH_AUDIO:
+            if session not in self.speakers:
+                self.speakers[session] = _Speaker(ask_at=now)
+        else:
+            decisions += self._drop(session, has_left=not flags)
         return decisions
 
     def _on_message(self, message: dict[str, Any]) -> list[Decision]:
@@ -472,6 +501,7 @@ class HpbCall:
         for name in list(self.speakers):
             yield from self._drop(name, has_left=False)
         self._others.clear()
+        self._alone_since, self._has_joined = None, False
         self._left.clear()
 
     def _hello(self) -> Decision:

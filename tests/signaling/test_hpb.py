@@ -413,6 +413,62 @@ def test_within_30_s_the_session_is_resumed_and_not_joined_again() -> None:
     assert talk.asked(ADA) == 1
 
 
+def test_a_socket_lost_before_the_room_was_joined_joins_it_after_the_resume() -> None:
+    talk = Talk()
+    talk.connect()
+    talk.hello()
+    talk.do(talk.call.disconnected(talk.now))
+    talk.connect()
+    _, room = talk.hello()
+    assert room["room"] == {"roomid": ROOM, "sessionid": BOT}
+    assert InCall() in talk.receive(error("already_joined", talk.last_id()))
+
+
+def test_a_server_that_wants_fewer_requests_is_left_for_a_while() -> None:
+    talk = Talk()
+    talk.connect()
+    assert talk.receive(error("too_many_requests", talk.last_id())) == [CloseSocket()]
+
+
+def test_an_older_server_is_resumed_by_its_own_hello() -> None:
+    talk = Talk()
+    talk.connect()
+    talk.receive(error("invalid_hello_version", talk.last_id()))
+    talk.hello()
+    talk.receive({"type": "room", "room": {"roomid": ROOM}})
+    talk.do(talk.call.disconnected(talk.now))
+    (resumed,) = talk.connect()
+    assert resumed["hello"]["version"] == "1.0"
+
+
+def test_nobody_is_alone_before_the_update_that_says_so() -> None:
+    talk = Talk().join()
+    talk.wait(30.0)
+    talk.do(talk.call.disconnected(talk.now))
+    talk.now += 35.0
+    talk.join()
+    assert not any(isinstance(d, Ended) for d in talk.wait(5.0))
+
+
+def test_one_malformed_user_takes_nothing_from_the_others() -> None:
+    talk = Talk().join().speaks(ADA)
+    broken = update(user(ADA, 0), {"inCall": 3}, user(BEN, 3))
+    assert Drop(ADA, has_left=True) in talk.receive(broken)
+    talk.wait(0.25)
+    assert talk.asked(BEN) == 1
+    endless = json.dumps(update(user("eve", 3))).replace('"inCall": 3', '"inCall": 1e999')
+    assert talk.do(talk.call.received(endless, talk.now)) == []
+    assert talk.call.ignored == {"malformed entry": 2}
+
+
+def test_a_name_that_is_empty_gives_way_to_one() -> None:
+    talk = Talk().join()
+    entry = {"sessionid": ADA, "user": {"displayname": ""}}
+    talk.receive({"type": "event", "event": {"target": "room", "type": "join", "join": [entry]}})
+    talk.receive(update(user(ADA, 3, displayName="Ada")))
+    assert talk.call.names[ADA] == "Ada"
+
+
 def test_after_30_s_all_begins_anew() -> None:
     talk = Talk().join().speaks(ADA)
     talk.do(talk.call.disconnected(talk.now))
