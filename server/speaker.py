@@ -155,6 +155,8 @@ class Speaker:
                 await stream.drain()
         except TimeoutError:
             log.warning("finals were not flushed in time", extra={"room": self._room.name})
+            if self.participant.has_left or not self.participant.outlives_peer:
+                stream.give_up()  # nobody will ask for them: what is missing is said
 
     async def _watch(self) -> None:
         """Say what became of the peer's channels, and give up a peer that never connects."""

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from transcriber.engines import EngineOptions
-from transcriber.worker import ALIVE, EXIT_OUT_OF_MEMORY, LISTENING
+from transcriber.worker import ALIVE, EXIT_DEADLINE, EXIT_OUT_OF_MEMORY, LISTENING
 
 # A worker that is silent for so long, or at one batch, is hung. One batch of a slow engine over
 # a long utterance takes some seconds.
@@ -56,8 +56,9 @@ class WorkerChild:
                 await self._while_alive(process, meanwhile)
             async with asyncio.timeout(_STOP_TIMEOUT_S):
                 code = await process.wait()
-            if code in (EXIT_OUT_OF_MEMORY, -signal.SIGKILL):
-                # the second is how the system ends who takes too much
+            if code in (EXIT_OUT_OF_MEMORY, EXIT_DEADLINE, -signal.SIGKILL):
+                # too large for the memory, or for the time; the last is how the system ends who
+                # takes too much
                 # down to 1: without a limit the next would begin with the engine's own again
                 self._batch_limit = max(min(1, self._batch_limit), self._batch_limit // 2)
             return code

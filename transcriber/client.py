@@ -28,6 +28,7 @@ from transcriber.types import (
 from transcriber.worker import given_up
 
 _GIVEN_AT_MOST = 2
+_HELD_AT_MOST = 20  # finals of a speaker, while there is no worker
 _PROVEN_WITHIN_S = 20.0
 _WRITE_CEILING_BYTES = 64 << 20
 # Each costs the server about 0.4 ms, from the cut to the caption.
@@ -102,6 +103,7 @@ class EngineClient:
         if window.is_final:
             held = _Held(window)
             self._finals[window.stream, window.utterance] = held
+            self._give_up_oldest(window.stream)
             if self._writer is not None:
                 self._give(held)
             return True
@@ -112,6 +114,14 @@ class EngineClient:
         self._interims.add(window.stream)
         self._send(self._writer, window)
         return True
+
+    def _give_up_oldest(self, stream: StreamId) -> None:
+        """A model may take long to be fetched: nobody's audio is held for all that time."""
+        held = [key for key in self._finals if key[0] == stream]
+        if self._writer is None and len(held) > _HELD_AT_MOST:
+            lost = given_up(self._finals[held[0]].window, GapReason.OVERLOAD)
+            # not in the turn of who offers another
+            asyncio.get_running_loop().call_soon(self._settle, lost)
 
     @property
     def cadence_s(self) -> float:

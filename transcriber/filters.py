@@ -18,6 +18,7 @@ _LEAST_LOGPROB = -1.3
 _MOST_COMPRESSION = 2.4
 _LOOP_WORDS = (3, 4, 5, 6)
 _LOOP_TIMES = 3
+_LOOP_LEAST_WORDS = 2
 _LOOP_SHARE = 0.8
 # Nobody speaks more characters a second; a phrase of thanks over half a second was not said.
 _CHARACTERS_PER_S = 25
@@ -135,6 +136,8 @@ def _is_loop(words: list[str]) -> bool:
             run = run + 1 if words[index] == words[index - length] else 0
             best = max(best, run)
         covered = best + length
+        if len(set(words)) < _LOOP_LEAST_WORDS:
+            return False  # "no no no no": people do
         if covered >= _LOOP_TIMES * length and covered >= _LOOP_SHARE * len(words):
             return True
     return False

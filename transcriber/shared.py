@@ -89,7 +89,12 @@ class Supervisor:
     async def run(self) -> None:
         """Keep a worker running until cancelled. Raises `EngineError` if the engine cannot
         start the first time: nobody need wait for it."""
-        key = make_key(self._socket)
+        if self._socket.exists() and not self._socket.is_socket():
+            raise EngineError(f"{self._socket} is there and no socket")
+        try:
+            key = make_key(self._socket)
+        except OSError as error:
+            raise EngineError(f"no key beside the socket: {error.strerror}") from None
         first = True
         while True:
             started = time.monotonic()

@@ -220,6 +220,40 @@ def test_a_long_utterance_of_several_sentences_is_understood(engine: WhisperEngi
     assert errors / words <= 0.1
 
 
+@pytest.mark.parametrize("prompt", ["", "the yellow table is near the garden today " * 3])
+def test_a_long_final_has_room_for_all_of_its_words(
+    short: WhisperEngine, monkeypatch: pytest.MonkeyPatch, prompt: str
+) -> None:
+    """CTranslate2 generates half of `max_length` at most: 4.5 tokens a second need more."""
+    model = short._loaded._model
+    end = 50_257
+    lengths: list[int] = []
+
+    class Endless:
+        def __getattr__(self, name: str) -> object:
+            return getattr(model, name)
+
+        def generate(self, *told: object, **options: object) -> object:
+            results = model.generate(*told, **{**options, "suppress_tokens": [end]})
+            lengths.append(len(results[0].sequences_ids[0]))
+            return results
+
+    monkeypatch.setattr(short._loaded, "_model", Endless())
+    said = say(*ENGLISH[0]).samples
+    samples = np.concatenate([said] * 8)[: 10 * SAMPLE_RATE]
+    short.transcribe([window(samples=samples, final=True, prompt=prompt)])
+    assert lengths[0] >= 120
+
+
+def test_a_language_that_the_model_does_not_know_fails_nobody(short: WhisperEngine) -> None:
+    said = say(*ENGLISH[0])
+    asked = [
+        window("room/a", samples=said.samples, language="xx", final=True),
+        window("room/b", samples=said.samples, language="en-GB", final=True),
+    ]
+    assert [(h.text, h.language) for h in short.transcribe(asked)] == [(said.text, "en")] * 2
+
+
 def test_windows_of_like_length_share_a_batch_where_the_context_is_short(
     short: WhisperEngine,
 ) -> None:

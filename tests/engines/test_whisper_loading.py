@@ -60,9 +60,9 @@ def test_a_folder_is_opened_and_named_without_its_path(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("device", "has_cuda", "model", "batch"),
     [
-        ("auto", False, "base", 16),
+        ("auto", False, "base", 8),
         ("auto", True, "large-v3-turbo", 32),
-        ("cpu", True, "base", 16),
+        ("cpu", True, "base", 8),
         ("cuda", False, "large-v3-turbo", 32),
     ],
 )

@@ -68,7 +68,13 @@ async def test_one_that_the_system_killed_took_too_much(played: Played) -> None:
     assert played.first_batch == 16
 
 
-@pytest.mark.parametrize("code", [0, 1, EXIT_ENGINE, EXIT_DEADLINE])
+async def test_after_one_that_was_too_slow_batches_are_half_as_large(played: Played) -> None:
+    assert await played.run(f"echo alive 8; exit {EXIT_DEADLINE}") == EXIT_DEADLINE
+    await played.run("exit 0")
+    assert played.first_batch == 4
+
+
+@pytest.mark.parametrize("code", [0, 1, EXIT_ENGINE])
 async def test_any_other_end_leaves_batches_as_they_were(played: Played, code: int) -> None:
     assert await played.run(f"echo alive 16; exit {code}") == code
     await played.run("exit 0")

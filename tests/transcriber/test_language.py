@@ -47,18 +47,18 @@ def test_two_others_that_do_not_agree_change_nothing() -> None:
 
 def test_who_is_unsure_is_not_heard() -> None:
     choice = LanguageChoice(AUTO, ALLOWED)
-    choice.heard("de", 0.49)
+    choice.heard("de", 0.69)
     assert choice.current == ""
-    choice.heard("de", 0.5)
+    choice.heard("de", 0.7)
     assert choice.current == "de"
     for _ in range(5):
-        choice.heard("en", 0.49)
+        choice.heard("en", 0.69)
     assert choice.current == "de"
-    choice.heard("en", 0.5)
+    choice.heard("en", 0.7)
     choice.heard("", 0.9)  # an engine that does not detect
     choice.heard("fr", 0.1)
     assert choice.current == "de"
-    choice.heard("en", 0.5)
+    choice.heard("en", 0.7)
     assert choice.current == "en"
 
 
@@ -92,7 +92,7 @@ def test_it_never_changes_but_for_two_sure_ones_in_a_row(heard: list[tuple[str, 
     for language, probability in heard:
         before = choice.current
         choice.heard(language, probability)
-        if language and probability >= 0.5:
+        if language and probability >= 0.7:
             sure.append(language)
         if choice.current != before:
             assert choice.current == sure[-1]

@@ -3,6 +3,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import stat
 import sys
 import tempfile
@@ -243,10 +244,18 @@ def test_a_socket_with_too_long_a_path_is_told() -> None:
 
 
 async def test_a_socket_that_a_dead_worker_left_is_replaced(folder: Path) -> None:
-    (folder / "s").touch()
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(folder / "s"))
     server = Sharing(folder / "s")
     async with running(Supervisor(EngineOptions("scripted"), folder / "s"), server.shared):
         await server.connected()
+
+
+async def test_a_file_that_is_no_socket_is_left_alone(folder: Path) -> None:
+    (folder / "s").write_text("precious")
+    with pytest.raises(EngineError, match="no socket"):
+        await Supervisor(EngineOptions("scripted"), folder / "s").run()
+    assert (folder / "s").read_text() == "precious"
 
 
 # The command

@@ -1,7 +1,8 @@
 """`auto`: the best engine that runs here, each step said with its reason.
 
 WhisperX where CUDA and the extra are, else Whisper where its model is here or can be
-fetched, else pocketsphinx. A step that fails leads to the next one.
+fetched, else pocketsphinx. What is not available leads to the next step; what is there and broken
+does not: nobody would look for it behind a weaker engine.
 """
 
 import importlib.util

@@ -18,7 +18,8 @@ from transcriber.errors import EngineError, EngineUnavailable
 from transcriber.types import EngineInfo, EngineState, Hypothesis, Window
 
 DEFAULT_ON_CPU, DEFAULT_ON_CUDA = "base", "large-v3-turbo"
-_BATCH_ON_CPU, _BATCH_ON_CUDA = 16, 32
+# A batch at full context takes seconds on a processor: finals wait for it.
+_BATCH_ON_CPU, _FULL_BATCH_ON_CPU, _BATCH_ON_CUDA = 16, 8, 32
 _DECLARED = "roomscribe.json"
 
 
@@ -37,9 +38,10 @@ class WhisperEngine:
         model = self._options.model or (DEFAULT_ON_CUDA if device == "cuda" else DEFAULT_ON_CPU)
         folder = self._folder(model, tell)
         tell(EngineState.LOADING, None, "")
-        if not self._options.batch:
-            self.batch_limit = _BATCH_ON_CUDA if device == "cuda" else _BATCH_ON_CPU
         batch_options = _batch_options(self._options, folder)
+        if not self._options.batch:
+            on_cpu = _BATCH_ON_CPU if batch_options.short_context else _FULL_BATCH_ON_CPU
+            self.batch_limit = _BATCH_ON_CUDA if device == "cuda" else on_cpu
         try:
             self._batch = self.open_model(folder, device, batch_options)
         except (RuntimeError, ValueError, OSError) as error:

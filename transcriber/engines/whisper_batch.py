@@ -103,7 +103,10 @@ class WhisperBatch:
         spectrograms = self._spectrograms([w.samples for w in windows], context_s)
         encoded = self._model.encode(StorageView.from_array(spectrograms))
         heard = self._detect(encoded, windows)
-        spoken = [w.language or language for w, (language, _) in zip(windows, heard, strict=True)]
+        spoken = [
+            self._known(w.language) or language or "en"
+            for w, (language, _) in zip(windows, heard, strict=True)
+        ]
         prompts = [
             [*self._prompt(window), *self._start(language), self._id("<|notimestamps|>")]
             for window, language in zip(windows, spoken, strict=True)
@@ -113,7 +116,7 @@ class WhisperBatch:
             prompts,
             beam_size=self._options.beams if is_final else _INTERIM_BEAMS,
             patience=_PATIENCE,
-            max_length=len(prompts[0]) + _most_tokens(windows),
+            max_length=_max_length(len(prompts[0]), _most_tokens(windows)),
             return_scores=True,
             return_no_speech_prob=True,
         )
@@ -165,8 +168,10 @@ class WhisperBatch:
 
     def _detect(self, encoded: Any, windows: Sequence[Window]) -> list[tuple[str, float]]:
         """What each is heard as, among the languages it asks for."""
-        if not self._is_multilingual or not any(w.detect or not w.language for w in windows):
-            return [("" if w.language else "en", 0.0) for w in windows]
+        if not self._is_multilingual:
+            return [("", 0.0)] * len(windows)
+        if not any(w.detect or not self._known(w.language) for w in windows):
+            return [("", 0.0)] * len(windows)
         heard: list[tuple[str, float]] = []
         for window, ranked in zip(windows, self._model.detect_language(encoded), strict=True):
             all_of = [(token[2:-2], float(share)) for token, share in ranked]
@@ -175,6 +180,12 @@ class WhisperBatch:
             total = sum(share for _, share in among)
             heard.append((language, share / total if total else 0.0))
         return heard
+
+    def _known(self, language: str) -> str:
+        """As the model names it; empty where it does not."""
+        short = language.split("-")[0].lower()
+        known = (c for c in (language.lower(), short) if self._id(f"<|{c}|>") is not None)
+        return next(known, "") if self._is_multilingual else "en"
 
     def _start(self, language: str) -> list[int]:
         start = [self._id("<|startoftranscript|>")]
@@ -279,6 +290,11 @@ class WhisperBatch:
 def _most_tokens(windows: Sequence[Window]) -> int:
     longest_s = max(len(w.samples) for w in windows) / SAMPLE_RATE
     return min(_TOKENS_AT_MOST, _TOKENS_AT_LEAST + round(longest_s * _TOKENS_PER_S))
+
+
+def _max_length(prompt: int, most: int) -> int:
+    """CTranslate2 generates half of it at most, and no more than it leaves beside the prompt."""
+    return max(2 * most, prompt + most)
 
 
 def _first_times(alignments: list[tuple[int, int]], tokens: int) -> list[int]:

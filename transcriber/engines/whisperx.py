@@ -18,7 +18,7 @@ import numpy as np
 from transcriber.engines import EngineOptions, Tell
 from transcriber.engines.whisper import WhisperEngine, engine_threads
 from transcriber.engines.whisper_batch import BatchOptions, WhisperBatch
-from transcriber.errors import EngineUnavailable
+from transcriber.errors import EngineUnavailable, OutOfMemory
 from transcriber.types import SAMPLE_RATE, EngineState, Hypothesis, Window, Word
 
 log = logging.getLogger("roomscribe.worker")
@@ -40,9 +40,10 @@ class WhisperxEngine(WhisperEngine):
                 "the extra is not installed: pip install 'roomscribe[whisperx]'"
             ) from error
         super().load(tell)
-        if self._options.language in self.info.languages:
+        language = self._options.language.split("-")[0].lower()
+        if language in self.info.languages:
             tell(EngineState.DOWNLOADING, None, "fetching the alignment model")
-            self._load_aligner(self._options.language)
+            self._load_aligner(language)
         if self._options.diarize:
             self._diarizer = self._load_diarizer()
 
@@ -53,7 +54,7 @@ class WhisperxEngine(WhisperEngine):
             str(folder),
             device=device,
             compute_type=self.compute_type(device),
-            language=self._options.language if self._options.language != "auto" else None,
+            language=None,  # for its pipeline, which is not used
             threads=engine_threads(self._options),
             local_files_only=True,
         )
@@ -64,10 +65,17 @@ class WhisperxEngine(WhisperEngine):
         hypotheses = super().transcribe(windows)
         if not windows[0].is_final:
             return hypotheses
-        return [
-            self._tell_apart(window, self._align(window, hypothesis))
-            for window, hypothesis in zip(windows, hypotheses, strict=True)
-        ]
+        return [self._refined(w, h) for w, h in zip(windows, hypotheses, strict=True)]
+
+    def _refined(self, window: Window, hypothesis: Hypothesis) -> Hypothesis:
+        """With the times of its phonemes, and voices. What fails in there costs only these."""
+        try:
+            return self._tell_apart(window, self._align(window, hypothesis))
+        except (RuntimeError, MemoryError) as error:
+            if "out of memory" in str(error).lower() or isinstance(error, MemoryError):
+                raise OutOfMemory("no memory to align a final") from error
+            log.warning("a final was not aligned", extra={"reason": type(error).__name__})
+            return hypothesis
 
     def _align(self, window: Window, hypothesis: Hypothesis) -> Hypothesis:
         """With the times of its phonemes, where there is a model for its language."""
