@@ -8,7 +8,7 @@ PY = $(VENV)/bin/python
 # Tests that ask for more than the machine has skip themselves, saying why;
 # tests/require_all.py turns that into a failure under ROOMSCRIBE_REQUIRE_ALL=1, as CI runs it.
 PYTEST = $(PY) -m pytest -p tests.require_all
-NOT_WHISPERX = -m "not whisperx"
+APART = -m "not whisperx and not talk"
 VENV_WHISPERX ?= .venv-whisperx
 
 # No asyncio, sockets, clocks or logging in these, so nothing excuses an untested line.
@@ -23,7 +23,7 @@ comma = ,
 PURE_LIST = $(subst $(empty) $(empty),$(comma),$(strip $(PURE)))
 
 .DEFAULT_GOAL = help
-.PHONY: help run test test-whisperx check bench-asr bench-media format clean setup-dev
+.PHONY: help run test test-talk test-whisperx check bench-asr bench-media format clean setup-dev
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST)
@@ -34,7 +34,7 @@ run: ## install into .venv where needed, and serve
 
 test: check ## check, then every test with coverage
 	@echo "roomscribe: every test"
-	@$(PYTEST) $(NOT_WHISPERX) --cov --cov-report=
+	@$(PYTEST) $(APART) --cov --cov-report=
 	@echo "roomscribe: coverage of the whole, at least 85 %"
 	@$(PY) -m coverage report --skip-covered --fail-under=85
 	@echo "roomscribe: coverage of the pure modules, at least 95 %"
@@ -50,12 +50,15 @@ check: setup-dev ## format, lint, types, the arrows between packages, fast tests
 	@echo "roomscribe: import linter"
 	@$(VENV)/bin/lint-imports --no-logo
 	@echo "roomscribe: fast tests"
-	@$(PYTEST) -q -m "not browser and not slow and not whisperx"
+	@$(PYTEST) -q -m "not browser and not slow and not whisperx and not talk"
 
 test-whisperx: ## the WhisperX engine for real, in an environment of its own (8 GB)
 	@VENV=$(VENV_WHISPERX) .ci/setup whisperx-test
 	@echo "roomscribe: the tests of the WhisperX engine"
 	@$(VENV_WHISPERX)/bin/python -m pytest -p tests.require_all -m whisperx tests/engines
+
+test-talk: setup-dev ## the bot in calls of the real Janus and signaling server; .ci/talk installs both
+	@$(PYTEST) -m talk tests/talk
 
 bench-asr: setup-dev ## many speakers on one engine, beside the usual ways, in one run
 	@$(PY) -m tools.bench_asr --json bench-asr.json

@@ -33,8 +33,11 @@ _SLOW = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:
-        if item.path.relative_to(here).as_posix().startswith(_SLOW):
+        path = item.path.relative_to(here).as_posix()
+        if path.startswith(_SLOW):
             item.add_marker(pytest.mark.slow)
+        if path.startswith("talk/"):
+            item.add_marker(pytest.mark.talk)
 
 
 def _children() -> set[str]:

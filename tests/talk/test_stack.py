@@ -302,6 +302,7 @@ async def test_a_frozen_signaling_server_does_not_stop_media(talk: TalkStack) ->
     async with participant(talk, ROOM, "Ann") as ann, bot_in_room(talk) as bot:
         await ann.speak(SAID)
         listening = await subscribe(bot.talking, ann.session)
+        await listening.wait_until_heard(0.2)  # its candidates have come
         talk.signaling.freeze()
         await listening.wait_until_heard(0.5)
         await bot.write(ann.session, ann.session, "late")
