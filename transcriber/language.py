@@ -12,6 +12,11 @@ _AGREEING = 2
 AUTO = "auto"
 
 
+def sure_of(language: str, probability: float) -> str:
+    """The language, if it is surely that; else empty."""
+    return language if probability >= _SURE else ""
+
+
 class LanguageChoice:
     """Of one speaker. `wanted` is a language, or `AUTO`."""
 
@@ -40,7 +45,7 @@ class LanguageChoice:
 
     def heard(self, language: str, probability: float) -> None:
         """An utterance is over that was heard as `language`."""
-        if self._fixed or not language or probability < _SURE:
+        if self._fixed or not sure_of(language, probability):
             return
         if not self._current:
             self._current = language

@@ -16,7 +16,7 @@ import numpy as np
 from transcriber.account import Account, Fates
 from transcriber.agreement import Agreed, Agreement, without_doubled_start
 from transcriber.filters import Never, Told, never_said
-from transcriber.language import LanguageChoice
+from transcriber.language import LanguageChoice, sure_of
 from transcriber.segmenter import Cut, Segmenter
 from transcriber.types import (
     SAMPLE_RATE,
@@ -342,6 +342,10 @@ class SpeakerStream:
         self._cadence_s = min(_MAX_CADENCE_S, max(_MIN_CADENCE_S, 2 * latency_s))
         if self._was_never_said(hypothesis, asked.told):
             return
+        if not utterance.language and hypothesis.text:
+            evidence = hypothesis.evidence
+            # for all of the utterance: a caption that changes its language cannot be read
+            utterance.language = sure_of(evidence.heard_language, evidence.heard_probability)
         text = self._without_overlap(hypothesis.text, utterance)
         agreed = utterance.agreement.update(text)
         if agreed.stable or agreed.tentative or utterance.shown:

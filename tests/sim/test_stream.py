@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from transcriber.stream import Hearing, SpeakerStream
 from transcriber.types import (
     SAMPLE_RATE,
     Caption,
+    Evidence,
     Gap,
     GapReason,
     Hypothesis,
@@ -28,6 +29,9 @@ from transcriber.vad import FRAME_SAMPLES
 ADA = StreamId("ada")
 CHUNK = SAMPLE_RATE // 10
 FRAME_S = FRAME_SAMPLES / SAMPLE_RATE
+
+
+NO_EVIDENCE = Evidence()
 
 
 class LevelVad:
@@ -110,7 +114,7 @@ class Shown:
 class Scene:
     """A speaker, who speaks in chunks of 100 ms in real time, and who reads along."""
 
-    def __init__(self, utterances_before: int = 0, at: int = 0) -> None:
+    def __init__(self, utterances_before: int = 0, at: int = 0, language: str = "en") -> None:
         self.engine = HandEngine()
         self.vad = LevelVad()
         self.now = 100.0
@@ -120,7 +124,7 @@ class Scene:
             ADA,
             self.engine,
             self.vad,
-            Hearing("en"),
+            Hearing(language, ("en", "de")),
             self.publish,
             lambda: self.now,
             utterances_before,
@@ -164,9 +168,11 @@ class Scene:
         lost: GapReason | None = None,
         absorbed: tuple[int, ...] = (),
         words: tuple[Word, ...] = (),
+        evidence: Evidence = NO_EVIDENCE,
     ) -> "Scene":
         self.now += after_s
         answer = hypothesis(window, text, lost=lost, absorbed=absorbed, words=words)
+        answer = replace(answer, evidence=evidence)
         self.engine.answer(window, answer)
         return self
 
@@ -304,6 +310,19 @@ def test_the_last_finals_words_are_the_prompt_of_the_next_window() -> None:
     assert scene.interim.prompt == scene.final.prompt
     assert scene.final.prompt.endswith("please open the meeting")
     assert len(scene.final.prompt) == 200
+
+
+def test_within_an_utterance_a_language_that_was_surely_heard_stays() -> None:
+    scene = Scene(language="auto").speak(0.6)
+    assert scene.interim.language == ""
+    unsure = Evidence(heard_language="de", heard_probability=0.6)
+    scene.answer(scene.interim, "please", evidence=unsure).speak(1.1)
+    assert scene.interim.language == ""
+    sure = Evidence(heard_language="en", heard_probability=0.8)
+    scene.answer(scene.interim, "please open", evidence=sure).speak(1.1)
+    assert scene.interim.language == "en"
+    scene.pause()
+    assert scene.final.language == "en"
 
 
 def test_a_final_without_text_leaves_the_prompt_as_it_was() -> None:
