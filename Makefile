@@ -55,7 +55,7 @@ check: setup-dev ## format, lint, types, the arrows between packages, fast tests
 test-whisperx: ## the WhisperX engine for real, in an environment of its own (8 GB)
 	@VENV=$(VENV_WHISPERX) .ci/setup whisperx-test
 	@echo "roomscribe: the tests of the WhisperX engine"
-	@$(VENV_WHISPERX)/bin/python -m pytest -p tests.require_all -m whisperx tests/engines
+	@$(VENV_WHISPERX)/bin/python -m pytest -p tests.require_all tests/engines/test_whisperx_for_real.py
 
 test-talk: setup-dev ## the bot in calls of the real Janus and signaling server; .ci/talk installs both
 	@$(PYTEST) -m talk tests/talk
