@@ -8,7 +8,10 @@ PY = $(VENV)/bin/python
 # Tests that ask for more than the machine has skip themselves, saying why;
 # tests/require_all.py turns that into a failure under ROOMSCRIBE_REQUIRE_ALL=1, as CI runs it.
 PYTEST = $(PY) -m pytest -p tests.require_all
-APART = -m "not whisperx and not talk"
+FAST = -m "not slow and not browser and not talk and not whisperx" -n auto
+# What runs in real time has the machine to itself; calls mostly wait.
+SLOW = -m "(slow or browser) and not talk"
+CALLS = -m talk -n 3 --dist loadfile
 VENV_WHISPERX ?= .venv-whisperx
 
 # No asyncio, sockets, clocks or logging in these, so nothing excuses an untested line.
@@ -23,7 +26,7 @@ comma = ,
 PURE_LIST = $(subst $(empty) $(empty),$(comma),$(strip $(PURE)))
 
 .DEFAULT_GOAL = help
-.PHONY: help run test test-talk test-whisperx check bench-asr bench-media format clean setup-dev
+.PHONY: help run test test-whisperx check lint bench-asr bench-media format clean setup-dev
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST)
@@ -32,15 +35,23 @@ help: ## this list
 run: ## install into .venv where needed, and serve
 	@.ci/setup && exec $(PY) -m server
 
-test: check ## check, then every test with coverage
-	@echo "roomscribe: every test"
-	@$(PYTEST) $(APART) --cov --cov-report=
+test: lint ## every check and every test, with coverage
+	@echo "roomscribe: fast tests"
+	@$(PYTEST) -q $(FAST) --cov --cov-report=
+	@echo "roomscribe: tests in calls of the real Janus and signaling server"
+	@$(PYTEST) $(CALLS) --cov --cov-append --cov-report=
+	@echo "roomscribe: tests in real time"
+	@$(PYTEST) $(SLOW) --cov --cov-append --cov-report=
 	@echo "roomscribe: coverage of the whole, at least 85 %"
 	@$(PY) -m coverage report --skip-covered --fail-under=85
 	@echo "roomscribe: coverage of the pure modules, at least 95 %"
 	@$(PY) -m coverage report --include='$(PURE_LIST)' --fail-under=95
 
-check: setup-dev ## format, lint, types, the arrows between packages, fast tests
+check: lint ## lint, and the fast tests
+	@echo "roomscribe: fast tests"
+	@$(PYTEST) -q $(FAST)
+
+lint: setup-dev ## format, lint, types, the arrows between packages
 	@echo "roomscribe: ruff format"
 	@$(PY) -m ruff format --check .
 	@echo "roomscribe: ruff check"
@@ -49,16 +60,11 @@ check: setup-dev ## format, lint, types, the arrows between packages, fast tests
 	@$(PY) -m mypy
 	@echo "roomscribe: import linter"
 	@$(VENV)/bin/lint-imports --no-logo
-	@echo "roomscribe: fast tests"
-	@$(PYTEST) -q -m "not browser and not slow and not whisperx and not talk"
 
 test-whisperx: ## the WhisperX engine for real, in an environment of its own (8 GB)
 	@VENV=$(VENV_WHISPERX) .ci/setup whisperx-test
 	@echo "roomscribe: the tests of the WhisperX engine"
 	@$(VENV_WHISPERX)/bin/python -m pytest -p tests.require_all tests/engines/test_whisperx_for_real.py
-
-test-talk: setup-dev ## the bot in calls of the real Janus and signaling server; .ci/talk installs both
-	@$(PYTEST) -m talk tests/talk
 
 bench-asr: setup-dev ## many speakers on one engine, beside the usual ways, in one run
 	@$(PY) -m tools.bench_asr --json bench-asr.json

@@ -18,6 +18,8 @@ _POOLS = ("asyncio_", "uvloop_")
 _SLOW = (
     "loopback",
     "browser",
+    "engines/test_whisper.py",
+    "engines/test_whisper_live.py",
     "media/test_private.py",
     "media/test_sockets.py",
     "signaling/test_ws.py",
