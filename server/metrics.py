@@ -174,6 +174,7 @@ class Metrics:
             buckets=_LAG_BUCKETS,
             registry=r,
         )
+        self.tasks = Gauge("roomscribe_tasks", "Tasks of the event loop", registry=r)
         self.memory_bytes = Gauge(
             "roomscribe_memory_bytes", "Resident memory of the server", registry=r
         )

@@ -69,5 +69,6 @@ class Observer:
         metrics.store_up.set(store.ok)
         metrics.store_pending.set(store.pending)
         metrics.store_lost.set(store.lost)
+        metrics.tasks.set(len(asyncio.all_tasks()))
         metrics.memory_bytes.set(machine.resident_bytes())
         metrics.admissible.set(house.admission.admissible)

@@ -1,5 +1,6 @@
 """What the load and the benchmarks know of the machine: processes, addresses, a name."""
 
+import contextlib
 import os
 import platform
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ class Usage:
     cpu_s: float
     private_mb: float
     threads: int
+    files: int
     sockets: int
 
 
@@ -28,15 +30,25 @@ def usage(pid: int) -> Usage:
     private = sum(
         int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Private_")
     )
-    sockets = 0
+    files = sockets = 0
     for entry in (process / "fd").iterdir():
         try:
             sockets += os.readlink(entry).startswith("socket:")
         except FileNotFoundError:
             continue
-    return Usage(
-        (int(fields[11]) + int(fields[12])) / _TICKS, private / 1024, int(fields[17]), sockets
-    )
+        files += 1
+    cpu_s = (int(fields[11]) + int(fields[12])) / _TICKS
+    return Usage(cpu_s, private / 1024, int(fields[17]), files, sockets)
+
+
+def worker_of(server: int) -> int | None:
+    """The process of a server's engine, while there is one."""
+    for task in Path(f"/proc/{server}/task").iterdir():
+        for pid in (task / "children").read_text(encoding="ascii").split():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                if b"\0transcriber\0" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    return int(pid)
+    return None
 
 
 def describe_machine() -> str:

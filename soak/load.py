@@ -39,20 +39,27 @@ class Load:
     abrupt: float = 0.0
     network: Network = field(default_factory=Network)
 
+    @property
+    def room_names(self) -> list[str]:
+        return [f"load-{number}" for number in range(self.rooms)]
+
 
 class Crowd:
     """The speakers of a load; owns their peers and the sending thread."""
 
     def __init__(self, load: Load, session: aiohttp.ClientSession) -> None:
         self.load = load
+        self.joined = 0
         self.failed = 0
         self.left = 0
         self.abrupt = 0
         self.peers: list[LoadPeer] = []
+        self._talking: set[LoadPeer] = set()
         self._session = session
         self._sender = Sender(load.network)
         self._speech: dict[tuple[int, bool], Speech] = {}
         self._samples = load_speech()
+        self._has_gathered = asyncio.Event()
         self._numbers = 0
         self._random = random.Random(load.network.seed)
 
@@ -66,26 +73,37 @@ class Crowd:
             self._begin(peer)
         took_s = time.monotonic() - began
         self._sender.start()
+        self._has_gathered.set()
         return took_s
 
     async def cycle(self) -> None:
-        """Let someone go and someone come, until cancelled."""
+        """Once all are there let someone go and someone come, until cancelled."""
+        await self._has_gathered.wait()
         pause_s = 60 / self.load.cycles_per_minute
-        while True:
-            await asyncio.sleep(pause_s)
+        under_way: set[asyncio.Task[None]] = set()
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                await asyncio.sleep(pause_s)
+                if len(under_way) < self.load.at_once:
+                    task = tasks.create_task(self._replace(), name="load-replace")
+                    under_way.add(task)
+                    task.add_done_callback(under_way.discard)
+
+    async def _replace(self) -> None:
+        try:
             if self.peers:
                 await self.let_go(self._random.choice(self.peers))
-            peer = self._make()
-            try:
-                await peer.join()
-            except Exception:
-                self.failed += 1
-                await peer.vanish()
-            else:
-                self._begin(peer)
+            joined, failed = await join_all(lambda _: self._make(), 1, 1)
+        except aiohttp.ClientError:
+            self.failed += 1  # the server did not take the leave
+            return
+        self.failed += failed
+        for peer in joined:
+            self._begin(peer)
 
     async def let_go(self, peer: LoadPeer) -> None:
         self.peers.remove(peer)
+        self._talking.discard(peer)
         self._sender.remove(peer)
         self.left += 1
         if self._random.random() < self.load.abrupt:
@@ -96,7 +114,8 @@ class Crowd:
 
     async def disperse(self) -> None:
         for peer in list(self.peers):
-            await self.let_go(peer)
+            with contextlib.suppress(aiohttp.ClientError):  # the server is gone
+                await self.let_go(peer)
 
     def stop(self) -> None:
         if self._sender.is_alive():
@@ -105,6 +124,7 @@ class Crowd:
     def report(self) -> dict[str, object]:
         return {
             "speakers": len(self.peers),
+            "joined": self.joined,
             "failed": self.failed,
             "left": self.left,
             "abrupt": self.abrupt,
@@ -119,7 +139,7 @@ class Crowd:
 
     def _make(self) -> LoadPeer:
         self._numbers += 1
-        room = f"load-{self._numbers % self.load.rooms}"
+        room = self.load.room_names[self._numbers % self.load.rooms]
         return LoadPeer(self._session, self.load.url, room, f"Speaker {self._numbers}")
 
     def _begin(self, peer: LoadPeer) -> None:
@@ -130,8 +150,11 @@ class Crowd:
         if speech is None:
             speech = encode(self._samples, packet_ms, wideband=wideband)
             self._speech[packet_ms, wideband] = speech
+        self.joined += 1
         self.peers.append(peer)
-        talks = len(self.peers) <= round(load.talkers * load.speakers)
+        talks = len(self._talking) < round(load.talkers * len(self.peers))
+        if talks:
+            self._talking.add(peer)
         self._sender.add(Talker(peer, speech, talks, load.dtx))
 
 

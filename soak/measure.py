@@ -4,7 +4,6 @@
 
 import asyncio
 import math
-import os
 import re
 import sys
 import tempfile
@@ -18,6 +17,7 @@ import aiohttp
 
 from soak.host import Usage, usage
 from soak.load import Load, crowd
+from soak.server import OURS, Server, free_port, serving, settings
 
 _SETTLE_S = 3.0
 # The server collects, and gives memory back, two seconds after the last has left.
@@ -62,10 +62,10 @@ class Row:
 async def measure(case: Case, seconds: float) -> Row:
     """One run of one case. Raises `NobodyJoined`, `aiohttp.ClientError`, `TimeoutError`."""
     async with (
-        _server(case) as (pid, url),
+        _server(case) as server,
         crowd(
             Load(
-                url,
+                server.url,
                 case.speakers,
                 rooms=max(1, case.speakers // 5),
                 packet_ms=case.packet_ms,
@@ -74,6 +74,7 @@ async def measure(case: Case, seconds: float) -> Row:
             )
         ) as people,
     ):
+        pid, url = server.pid, server.url
         idle = usage(pid)
         await people.gather()
         joined = usage(pid)
@@ -123,36 +124,24 @@ def _row(
 
 
 @asynccontextmanager
-async def _server(case: Case) -> AsyncIterator[tuple[int, str]]:
-    port = 8090
-    with tempfile.TemporaryDirectory() as folder:
-        environment = {
-            **os.environ,
-            "SERVER__PORT": str(port),
-            "SERVER__LOG_LEVEL": "warning",
-            "DATA_DIR": folder,
-            "TRANSCRIBER__ENGINE": "scripted",
-            "TRANSCRIBER__VAD": case.vad,
-            # the benchmark asks how many fit; the answer must not be a limit
-            "ADMISSION__MAX_CPU": "1",
-            "ADMISSION__MAX_LOOP_LAG_MS": "10000",
-            # what a room keeps for those who come back goes with it; shorter than a minute, so
-            # that what is left by then is seen
-            "ROOMS__LINGER_S": "2",
-        }
-        process = await asyncio.create_subprocess_exec(
-            *_command(case, port),
-            env=environment,
-            stdout=asyncio.subprocess.DEVNULL,
+async def _server(case: Case) -> AsyncIterator[Server]:
+    port = free_port()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        environment = settings(
+            folder,
+            port,
+            {
+                "TRANSCRIBER__ENGINE": "scripted",
+                "TRANSCRIBER__VAD": case.vad,
+                # what a room keeps for those who come back goes with it; shorter than a minute,
+                # so that what is left by then is seen
+                "ROOMS__LINGER_S": "2",
+            },
         )
-        try:
-            url = f"http://127.0.0.1:{port}"
-            await _until_up(url, "/readyz" if case.server == "ours" else "/metrics")
-            yield process.pid, url
-        finally:
-            if process.returncode is None:
-                process.terminate()
-            await process.wait()
+        ready = "/readyz" if case.server == "ours" else "/metrics"
+        async with serving(_command(case, port), environment, folder / "log", ready) as server:
+            yield server
 
 
 def _command(case: Case, port: int) -> list[str]:
@@ -160,19 +149,7 @@ def _command(case: Case, port: int) -> list[str]:
         return [str(case.pion), "-port", str(port)]
     if case.server == "usual":
         return [sys.executable, "-m", "soak.baseline", "--port", str(port)]
-    return [sys.executable, "-m", "server"]
-
-
-async def _until_up(url: str, path: str) -> None:
-    async with asyncio.timeout(30), aiohttp.ClientSession() as session:
-        while True:
-            try:
-                async with session.get(url + path) as response:
-                    if response.status == 200:
-                        return
-            except aiohttp.ClientError:
-                pass
-            await asyncio.sleep(0.1)
+    return list(OURS)
 
 
 async def _metrics(url: str) -> str:
@@ -222,7 +199,8 @@ async def measure_churn(joins: int, abrupt: float = 0.2) -> Churn:
     """Let crowds of 50 join and leave, some of them without a word; compare after the first
     sixteen, when the allocator has what it needs, and at the end."""
     size = 50
-    async with _server(Case("ours", size, 60, wideband=True)) as (pid, url):
+    async with _server(Case("ours", size, 60, wideband=True)) as server:
+        pid, url = server.pid, server.url
         for number in range(joins // size + _WARM_CROWDS):
             if number == _WARM_CROWDS:
                 before = await _when_gone(pid, url)

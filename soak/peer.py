@@ -101,11 +101,13 @@ class LoadPeer:
         self._socket.sendto(datagram, self._address)
 
     async def leave(self) -> None:
-        """End the session as WHIP has it."""
-        if self._location is not None:
-            async with self._session.delete(self._location) as response:
-                await response.read()
-        await self.vanish()
+        """End the session as WHIP has it. Raises `aiohttp.ClientError`, and ends it."""
+        try:
+            if self._location is not None:
+                async with self._session.delete(self._location) as response:
+                    await response.read()
+        finally:
+            await self.vanish()
 
     async def vanish(self) -> None:
         """End without a word to the server but DTLS's own."""
@@ -183,6 +185,9 @@ async def join_all(
             except (Refused, TimeoutError, aiohttp.ClientError):
                 failed += 1
                 await peer.vanish()
+            except asyncio.CancelledError:
+                await peer.vanish()
+                raise
             else:
                 joined.append(peer)
 

@@ -1,0 +1,112 @@
+"""The folder of a run, which is all there is of it.
+
+`run.json` says what it is, `samples.jsonl` and `events.jsonl` grow while it goes, `ends.jsonl` has
+what was there before the first came and after the last had gone. Lines are appended, so that a run
+of days survives its terminal; one that was interrupted goes on as its next part.
+"""
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from soak.host import describe_machine
+from soak.samples import Sample, read_samples
+from soak.scenario import Scenario
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """A part's server while nobody is there: before the first came, after the last had gone."""
+
+    part: int
+    before: Sample
+    after: Sample
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A moment of a run under memray: what was live then is looked at."""
+
+    at_unix: float
+    speakers: int
+    joins: int
+
+
+@dataclass(slots=True)
+class Folder:
+    """Raises `OSError` where it cannot be written."""
+
+    path: Path
+
+    def begin(self, scenario: Scenario, for_s: float, url: str | None, memray: bool) -> None:
+        self.path.mkdir(parents=True)
+        told = {
+            "scenario": scenario.model_dump(),
+            "for_s": for_s,
+            "url": url,
+            "memray": memray,
+            "machine": describe_machine(),
+            "began": time.time(),
+        }
+        self._file("run.json").write_text(json.dumps(told, indent=2), encoding="utf-8")
+
+    def what(self) -> dict[str, Any]:
+        """Raises `FileNotFoundError` where there is no run."""
+        told: dict[str, Any] = json.loads(self._file("run.json").read_text(encoding="utf-8"))
+        return told
+
+    @property
+    def scenario(self) -> Scenario:
+        return Scenario.model_validate(self.what()["scenario"])
+
+    def samples(self) -> list[Sample]:
+        file = self._file("samples.jsonl")
+        return list(read_samples(file)) if file.is_file() else []
+
+    def events(self) -> list[dict[str, Any]]:
+        return self._lines("events.jsonl")
+
+    def ends(self) -> list[Ends]:
+        return [
+            Ends(e["part"], Sample.of_line(e["before"]), Sample.of_line(e["after"]))
+            for e in self._lines("ends.jsonl")
+        ]
+
+    def marks(self) -> list[Mark]:
+        return [Mark(**mark) for mark in self._lines("marks.jsonl")]
+
+    def add_sample(self, sample: Sample) -> None:
+        self._add("samples.jsonl", sample.as_line)
+
+    def add_event(self, at: float, part: int, what: str) -> None:
+        self._add("events.jsonl", json.dumps({"at": round(at, 1), "part": part, "what": what}))
+
+    def add_ends(self, ends: Ends) -> None:
+        told = {"part": ends.part, "before": ends.before.as_line, "after": ends.after.as_line}
+        self._add("ends.jsonl", json.dumps(told))
+
+    def add_mark(self, mark: Mark) -> None:
+        self._add("marks.jsonl", json.dumps(asdict(mark)))
+
+    def capture(self, part: int) -> Path:
+        return self._file(f"memray-{part}.bin")
+
+    def log(self) -> Path:
+        return self._file("server.log")
+
+    def _file(self, name: str) -> Path:
+        return self.path / name
+
+    def _add(self, name: str, line: str) -> None:
+        with self._file(name).open("a", encoding="utf-8") as out:
+            out.write(line + "\n")
+
+    def _lines(self, name: str) -> list[dict[str, Any]]:
+        file = self._file(name)
+        if not file.is_file():
+            return []
+        lines = file.read_text(encoding="utf-8").splitlines()
+        # a run that was killed may have torn its last line
+        return [json.loads(line) for line in lines if line.endswith("}")]

@@ -1,0 +1,273 @@
+"""Whether a run is in order: each thing it is held to, and what the samples say of it. Pure.
+
+Growth of memory is the slope of a line through the samples after the warm-up, with the interval in
+which it lies with 95 %. A run passes if that lies below the limit and is no wider than the limit;
+one that is too short to tell says so.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from itertools import pairwise
+from statistics import NormalDist, fmean
+
+from soak.samples import Buckets, Sample, grown, quantile, together
+from soak.scenario import Limits
+
+# The samples of a block have one mean: what one sample says of the next does not make the interval
+# look narrower than it is.
+_BLOCKS = 24
+_BLOCK_AT_LEAST_S = 60.0
+_FEW = 3  # blocks more than lines, below which no interval means anything
+
+
+class Outcome(Enum):
+    PASSED = "passed"
+    FAILED = "failed"
+    UNKNOWN = "too short to tell"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    what: str
+    found: str
+    limit: str
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Slope:
+    """MB per hour; the two ends of the interval are its 95 %."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What a run came to, after the warm-up."""
+
+    hours: float
+    speakers: float  # mean
+    joins: int
+    server_mb: float  # at the end: the mean of the last tenth
+    worker_mb: float
+    server_cores: float
+    first_text_p50_s: float
+    first_text_p95_s: float
+    final_p50_s: float
+    final_p95_s: float
+    finals: int
+    delivered: int
+    worker_restarts: int
+
+
+def judge(samples: Sequence[Sample], limits: Limits, warm_up_s: float) -> list[Check]:
+    """While people speak. What is left when they have gone is `judge_leaving`."""
+    warm = after_warm_up(samples, warm_up_s)
+    checks: list[Check] = []
+    if limits.memory_slope_mb_per_h:
+        limit = limits.memory_slope_mb_per_h
+        checks.append(_judge_slope("growth of the server", memory_slope(warm), limit))
+        if any(sample.worker_pid for sample in warm):
+            grows = slope(_memory(warm, _of_worker))
+            checks.append(_judge_slope("growth of the worker", grows, limit))
+    chunks = increase(samples, lambda s: s.audio_s) * 10
+    dropped = increase(samples, lambda s: s.chunks_dropped)
+    tried = increase(samples, lambda s: s.doing.joins + s.doing.failed)
+    failed = increase(samples, lambda s: s.doing.failed + s.speakers_failed)
+    return [
+        *checks,
+        _judge_share("chunks dropped", dropped, chunks, limits.dropped),
+        _judge_share("joins and speakers that failed", failed, tried, limits.errors),
+        *_judge_finals(samples),
+        _judge_count("samples in which audio was not accounted for", _wrong(samples)),
+    ]
+
+
+def judge_leaving(before: Sample, after: Sample, pool: int) -> list[Check]:
+    """What is left once the last has gone, beside what was there before the first came. `pool`
+    threads and no more does a loop keep for files and names."""
+    left = {
+        "rooms": after.rooms,
+        "participants": after.participants,
+        "speakers": after.speakers,
+        "tasks": max(0, after.tasks - before.tasks),
+        "sockets": max(0, after.sockets - before.sockets),
+        "files": max(0, after.files - before.files),
+        "threads": max(0, after.threads - before.threads - pool),
+    }
+    found = ", ".join(f"{count} {what}" for what, count in left.items() if count)
+    outcome = Outcome.FAILED if found else Outcome.PASSED
+    return [Check("left when the last has gone", found or "nothing", "nothing", outcome)]
+
+
+def figures(samples: Sequence[Sample], warm_up_s: float) -> Figures:
+    """Raises `ValueError` without samples after the warm-up."""
+    warm = after_warm_up(samples, warm_up_s)
+    if len(warm) < 2:
+        raise ValueError("the run ended before its warm-up")
+    seconds = sum(b.at - a.at for a, b in _pairs(warm))
+    tail = warm[-max(1, len(warm) // 10) :]
+    first, final = (
+        together([grown(read(b), read(a)) for a, b in _pairs(warm)])
+        for read in (_first_text, _final)
+    )
+    return Figures(
+        seconds / 3600,
+        fmean(s.speakers for s in warm),
+        int(increase(warm, lambda s: s.doing.joins)),
+        fmean(s.server_mb for s in tail),
+        fmean(s.worker_mb for s in tail),
+        increase(warm, lambda s: s.server_cpu_s) / seconds if seconds else math.nan,
+        quantile(first, 0.5),
+        quantile(first, 0.95),
+        quantile(final, 0.5),
+        quantile(final, 0.95),
+        int(increase(warm, lambda s: s.finals)),
+        int(increase(warm, lambda s: s.reading.delivered)),
+        sum(a.worker_pid != b.worker_pid for a, b in _pairs([s for s in warm if s.worker_pid])),
+    )
+
+
+def memory_slope(warm: Sequence[Sample]) -> Slope | None:
+    """Of the server, from samples after the warm-up."""
+    return slope(_memory(warm, _of_server))
+
+
+def after_warm_up(samples: Sequence[Sample], warm_up_s: float) -> list[Sample]:
+    """Of each part, what came after its warm-up."""
+    began: dict[int, float] = {}
+    for sample in samples:
+        began.setdefault(sample.part, sample.at)
+    return [s for s in samples if s.at - began[s.part] >= warm_up_s]
+
+
+def increase(samples: Sequence[Sample], count: Callable[[Sample], float]) -> float:
+    """Of something that is counted; it begins anew with each part."""
+    return sum(max(0.0, count(b) - count(a)) for a, b in _pairs(samples))
+
+
+def slope(groups: Iterable[Sequence[tuple[float, float]]]) -> Slope | None:
+    """Of (hours, MB), over several processes one after the other, each of which begins where it
+    likes. None where there is too little of it."""
+    given = [list(group) for group in groups]
+    hours = sum(group[-1][0] - group[0][0] for group in given if group)
+    block_h = max(hours / _BLOCKS, _BLOCK_AT_LEAST_S / 3600)
+    lines = [line for group in given if group and len(line := _blocks(group, block_h)) > 1]
+    points = [point for line in lines for point in _centred(line)]
+    spare = len(points) - len(lines) - 1
+    if spare < _FEW:
+        return None
+    along = sum(x * x for x, _ in points)
+    mean = sum(x * y for x, y in points) / along
+    error = math.sqrt(sum((y - mean * x) ** 2 for x, y in points) / spare / along)
+    reach = _student(spare) * error
+    return Slope(mean, mean - reach, mean + reach)
+
+
+def _blocks(group: Sequence[tuple[float, float]], block_h: float) -> list[tuple[float, float]]:
+    """Means of blocks of like length: one of a few samples would weigh as much as a full one."""
+    began, length = group[0][0], group[-1][0] - group[0][0]
+    count = max(1, int(length / block_h + 1e-6))
+    blocks: defaultdict[int, list[tuple[float, float]]] = defaultdict(list)
+    for hour, mb in group:
+        number = int((hour - began) / length * count) if length else 0
+        blocks[min(number, count - 1)].append((hour, mb))
+    return [(fmean(h for h, _ in block), fmean(mb for _, mb in block)) for block in blocks.values()]
+
+
+def _centred(line: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    middle_x, middle_y = fmean(x for x, _ in line), fmean(y for _, y in line)
+    return [(x - middle_x, y - middle_y) for x, y in line]
+
+
+def _student(freedom: int) -> float:
+    """The 97.5 % point of Student's t (Cornish and Fisher; within 0.01 from 3 on)."""
+    z = NormalDist().inv_cdf(0.975)
+    return (
+        z
+        + (z**3 + z) / (4 * freedom)
+        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
+        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * freedom**3)
+    )
+
+
+def _of_server(sample: Sample) -> tuple[int, float]:
+    return sample.server_pid, sample.server_mb
+
+
+def _of_worker(sample: Sample) -> tuple[int, float]:
+    return sample.worker_pid, sample.worker_mb
+
+
+def _memory(
+    samples: Sequence[Sample], read: Callable[[Sample], tuple[int, float]]
+) -> list[list[tuple[float, float]]]:
+    """By process. One that has just been started still grows into its size."""
+    groups: defaultdict[tuple[int, int], list[tuple[float, float]]] = defaultdict(list)
+    for sample in samples:
+        pid, mb = read(sample)
+        if pid and not math.isnan(mb):
+            groups[sample.part, pid].append((sample.at / 3600, mb))
+    first, *others = groups.values() if groups else [[]]
+    return [first, *(_grown_up(group) for group in others)]
+
+
+def _grown_up(group: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    return [(hour, mb) for hour, mb in group if hour - group[0][0] >= _BLOCK_AT_LEAST_S / 3600]
+
+
+def _judge_slope(what: str, found: Slope | None, limit: float) -> Check:
+    told = f"below {limit:g} MB/h"
+    if found is None:
+        return Check(what, "too few samples", told, Outcome.UNKNOWN)
+    text = f"{found.mean:+.2f} MB/h, with 95 % from {found.low:+.2f} to {found.high:+.2f}"
+    if found.low > limit:
+        return Check(what, text, told, Outcome.FAILED)
+    # an interval wider than the limit may lie below it by chance
+    is_sharp = found.high - found.mean <= limit
+    enough = is_sharp and found.high < limit
+    return Check(what, text, told, Outcome.PASSED if enough else Outcome.UNKNOWN)
+
+
+def _judge_share(what: str, part: float, whole: float, limit: float) -> Check:
+    told = f"at most {limit:.1%}"
+    if not whole:
+        return Check(what, "nothing came", told, Outcome.UNKNOWN)
+    text = f"{part:.0f} of {whole:.0f}, {part / whole:.3%}"
+    return Check(what, text, told, Outcome.PASSED if part <= limit * whole else Outcome.FAILED)
+
+
+def _judge_finals(samples: Sequence[Sample]) -> list[Check]:
+    told = increase(samples, lambda s: s.reading.delivered)
+    if not told:
+        return [Check("finals, to each listener once", "none came", "all", Outcome.UNKNOWN)]
+    missing = increase(samples, lambda s: s.reading.missing)
+    twice = increase(samples, lambda s: s.reading.twice)
+    text = f"{told:.0f} delivered, {missing:.0f} missing, {twice:.0f} twice"
+    outcome = Outcome.FAILED if missing or twice else Outcome.PASSED
+    return [Check("finals, to each listener once", text, "all", outcome)]
+
+
+def _judge_count(what: str, count: int) -> Check:
+    return Check(what, str(count), "none", Outcome.FAILED if count else Outcome.PASSED)
+
+
+def _wrong(samples: Sequence[Sample]) -> int:
+    return sum(sample.ledger_wrong > 0 for sample in samples)
+
+
+def _pairs(samples: Sequence[Sample]) -> list[tuple[Sample, Sample]]:
+    return [(a, b) for a, b in pairwise(samples) if a.part == b.part]
+
+
+def _first_text(sample: Sample) -> Buckets:
+    return sample.first_text
+
+
+def _final(sample: Sample) -> Buckets:
+    return sample.final

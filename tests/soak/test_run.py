@@ -1,0 +1,124 @@
+"""A whole run, short: from the command line to the report."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.clients import until
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
+
+SCENARIO = """
+title = "Some <b>people</b> for some seconds"
+rooms = 2
+speakers = 4
+joins_per_minute = 30
+abrupt = 0.0
+listeners = 2
+warm_up = "2s"
+[faults]
+worker_kills_per_hour = 450
+[limits]
+memory_slope_mb_per_h = 0
+[server]
+TRANSCRIBER__ENGINE = "scripted"
+TRANSCRIBER__VAD = "energy"
+ROOMS__LINGER_S = "1"
+"""
+
+
+async def soak(*arguments: object) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "soak"),
+        *(str(argument) for argument in arguments),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+async def said_by(process: asyncio.subprocess.Process) -> str:
+    out, _ = await process.communicate()
+    return out.decode()
+
+
+@pytest.fixture
+def scenario(tmp_path: Path) -> Path:
+    file = tmp_path / "some.toml"
+    file.write_text(SCENARIO)
+    return file
+
+
+async def test_a_run_ends_with_a_report_and_its_verdict(scenario: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    process = await soak(scenario, "--for", "12s", "--out", folder)
+    said = await said_by(process)
+    assert process.returncode == 0, said
+    assert "✓ finals, to each listener once" in said
+    told = json.loads((folder / "report.json").read_text())
+    assert told["passed"] is True
+    assert [event["what"] for event in told["events"]] == ["worker killed"]
+    assert told["figures"]["delivered"] > 0
+    page = (folder / "report.html").read_text()
+    assert "&lt;b&gt;people" in page
+    assert page.count("<svg") == 1
+    # no host is needed to look at it: names of XML alone look like addresses
+    loaded = re.findall(r'(?:src|href)="(?!#)([^"]+)"', page)
+    assert loaded == []
+
+
+async def test_what_was_interrupted_does_not_pass_and_goes_on_where_it_was(
+    scenario: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    process = await soak(scenario, "--for", "20s", "--out", folder)
+    samples = folder / "samples.jsonl"
+    await until(lambda: samples.is_file() and len(samples.read_text().splitlines()) > 1, 60.0)
+    process.send_signal(signal.SIGINT)
+    said = await said_by(process)
+    assert process.returncode == 1, said
+    assert "? length of the run" in said
+    again = await soak("--resume", folder)
+    said = await said_by(again)
+    assert again.returncode == 0, said
+    parts = [json.loads(line)["part"] for line in samples.read_text().splitlines()]
+    assert set(parts) == {0, 1}
+    times = [json.loads(line)["at"] for line in samples.read_text().splitlines()]
+    assert times == sorted(times)
+    assert times[-1] <= 21
+
+
+async def test_a_server_that_dies_is_said(scenario: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    process = await soak(scenario, "--for", "60s", "--out", folder)
+    samples = folder / "samples.jsonl"
+    await until(lambda: samples.is_file() and len(samples.read_text().splitlines()) > 1, 60.0)
+    server = json.loads(samples.read_text().splitlines()[-1])["server_pid"]
+    os.kill(server, signal.SIGKILL)
+    said = await said_by(process)
+    assert process.returncode == 1, said
+    assert "✗ the server ended by itself: 1 times" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("nonesuch",), "is neither a file nor one of: day, short"),
+        (("--for", "soon"), "is no duration such as"),
+        (("--resume", "/nonexistent"), "No such file"),
+        (("report", "/nonexistent"), "is no run"),
+        (("--url", "http://127.0.0.1:1", "--memray"), "needs a server that the soak starts"),
+    ],
+)
+async def test_what_cannot_be_done_is_one_line(arguments: tuple[str, ...], said: str) -> None:
+    process = await soak(*arguments)
+    told = await said_by(process)
+    assert process.returncode == 2
+    assert said in told
+    assert "Traceback" not in told

@@ -1,0 +1,174 @@
+import random
+from dataclasses import replace
+
+import pytest
+
+from soak.samples import Reading, Sample
+from soak.scenario import Limits
+from soak.verdict import (
+    Check,
+    Outcome,
+    after_warm_up,
+    figures,
+    increase,
+    judge,
+    judge_leaving,
+    slope,
+)
+from tests.soak.builders import EMPTY, sample, steady
+
+LIMITS = Limits()
+WARM_UP_S = 120.0
+
+
+def outcome(checks: list[Check], what: str) -> Outcome:
+    (check,) = [check for check in checks if what in check.what]
+    return check.outcome
+
+
+def growing(hours: float, mb_per_h: float, noise_mb: float = 0.5, seed: int = 1) -> list[Sample]:
+    chance = random.Random(seed)
+    return [
+        replace(s, server_mb=100 + mb_per_h * s.at / 3600 + chance.gauss(0, noise_mb))
+        for s in steady(hours)
+    ]
+
+
+def test_a_run_in_which_all_is_as_it_should_be_passes() -> None:
+    assert {c.outcome for c in judge(steady(2), LIMITS, WARM_UP_S)} == {Outcome.PASSED}
+
+
+@pytest.mark.parametrize("mb_per_h", [2.0, 10.0])
+def test_a_server_that_grows_fails(mb_per_h: float) -> None:
+    checks = judge(growing(4, mb_per_h), LIMITS, WARM_UP_S)
+    assert outcome(checks, "growth of the server") is Outcome.FAILED
+    assert outcome(checks, "growth of the worker") is Outcome.PASSED
+
+
+def test_a_server_that_stays_as_it_is_passes_in_spite_of_noise() -> None:
+    checks = judge(growing(4, 0.0), LIMITS, WARM_UP_S)
+    assert outcome(checks, "growth of the server") is Outcome.PASSED
+
+
+def test_a_run_too_short_to_tell_says_so_and_does_not_pass() -> None:
+    for minutes in (3, 8):
+        checks = judge(growing(minutes / 60, 0.0), LIMITS, WARM_UP_S)
+        assert outcome(checks, "growth of the server") is Outcome.UNKNOWN
+
+
+def test_the_interval_holds_the_true_slope_nineteen_times_of_twenty() -> None:
+    held = 0
+    for seed in range(200):
+        found = slope([[(s.at / 3600, s.server_mb) for s in growing(2, 3.0, seed=seed)]])
+        assert found is not None
+        held += found.low <= 3.0 <= found.high
+    assert 0.90 <= held / 200 <= 0.99
+
+
+def test_growth_before_the_warm_up_is_over_does_not_count() -> None:
+    samples = [replace(s, server_mb=100 + 50 * min(1.0, s.at / WARM_UP_S)) for s in growing(4, 0.0)]
+    checks = judge(samples, LIMITS, WARM_UP_S)
+    assert outcome(checks, "growth of the server") is Outcome.PASSED
+
+
+def test_a_worker_that_was_replaced_by_a_larger_one_has_not_grown() -> None:
+    samples = [
+        replace(s, worker_pid=20 + int(s.at // 3600), worker_mb=20 + 30 * (s.at // 3600))
+        for s in steady(4)
+    ]
+    checks = judge(samples, LIMITS, WARM_UP_S)
+    assert outcome(checks, "growth of the worker") is Outcome.PASSED
+
+
+def test_one_that_grows_between_being_replaced_has_grown() -> None:
+    samples = [
+        replace(s, worker_pid=20 + int(s.at // 3600), worker_mb=20 + 5 * (s.at % 3600) / 3600)
+        for s in steady(4)
+    ]
+    checks = judge(samples, LIMITS, WARM_UP_S)
+    assert outcome(checks, "growth of the worker") is Outcome.FAILED
+
+
+@pytest.mark.parametrize(
+    ("what", "last"),
+    [
+        ("chunks dropped", {"chunks_dropped": 8000}),
+        ("failed", {"speakers_failed": 10}),
+        ("finals", {"reading": Reading(7200, 21_600, missing=1)}),
+        ("finals", {"reading": Reading(7200, 21_600, twice=1)}),
+        ("not accounted for", {"ledger_wrong": 1}),
+    ],
+)
+def test_what_is_out_of_order_fails_and_nothing_else_does(
+    what: str, last: dict[str, object]
+) -> None:
+    samples = steady(2)
+    samples[-1] = replace(samples[-1], **last)  # type: ignore[arg-type]
+    checks = judge(samples, LIMITS, WARM_UP_S)
+    assert outcome(checks, what) is Outcome.FAILED
+    assert [c for c in checks if c.outcome is not Outcome.PASSED] == [
+        c for c in checks if what in c.what
+    ]
+
+
+def test_a_few_chunks_dropped_are_within_the_limit() -> None:
+    samples = steady(2)
+    samples[-1] = replace(samples[-1], chunks_dropped=7000)
+    assert outcome(judge(samples, LIMITS, WARM_UP_S), "chunks") is Outcome.PASSED
+
+
+def test_a_run_in_which_nothing_was_said_proves_nothing() -> None:
+    checks = judge([sample(0.0), sample(5.0)], LIMITS, 0.0)
+    for what in ("chunks dropped", "failed", "finals"):
+        assert outcome(checks, what) is Outcome.UNKNOWN
+
+
+def test_what_is_counted_begins_anew_with_each_part() -> None:
+    counts = [(0, 0), (0, 70), (1, 0), (1, 5)]
+    samples = [sample(5.0 * n, part=p, chunks_dropped=c) for n, (p, c) in enumerate(counts)]
+    assert increase(samples, lambda s: s.chunks_dropped) == 75
+
+
+def test_each_part_has_a_warm_up_of_its_own() -> None:
+    samples = [sample(at, part=int(at >= 500)) for at in (0.0, 100.0, 200.0, 500.0, 550.0, 700.0)]
+    assert [s.at for s in after_warm_up(samples, WARM_UP_S)] == [200.0, 700.0]
+
+
+@pytest.mark.parametrize(
+    "left", [{"rooms": 1}, {"speakers": 1}, {"tasks": 13}, {"sockets": 11}, {"files": 31}]
+)
+def test_whatever_is_left_when_all_have_gone_is_named(left: dict[str, int]) -> None:
+    (check,) = judge_leaving(EMPTY, replace(EMPTY, **left), 6)  # type: ignore[arg-type]
+    assert check.outcome is Outcome.FAILED
+    assert check.found == f"1 {next(iter(left))}"
+
+
+def test_threads_of_the_loops_pool_are_no_remains() -> None:
+    (check,) = judge_leaving(EMPTY, replace(EMPTY, threads=EMPTY.threads + 6), 6)
+    assert check.outcome is Outcome.PASSED
+    (check,) = judge_leaving(EMPTY, replace(EMPTY, threads=EMPTY.threads + 7), 6)
+    assert check.found == "1 threads"
+
+
+def test_figures_are_of_the_time_after_the_warm_up() -> None:
+    samples = [
+        replace(
+            s,
+            server_cpu_s=0.3 * s.at,
+            speakers=50 if s.at < WARM_UP_S else 100,
+            first_text=((0.5, s.at), (1.0, 2 * s.at), (float("inf"), 2 * s.at)),
+            worker_pid=20 if s.at < 1800 else 21,
+        )
+        for s in steady(1)
+    ]
+    found = figures(samples, WARM_UP_S)
+    assert found.speakers == 100
+    assert found.server_cores == pytest.approx(0.3)
+    assert (found.first_text_p50_s, found.first_text_p95_s) == pytest.approx((0.5, 0.95))
+    assert found.worker_restarts == 1
+    assert found.joins == 3600 - WARM_UP_S
+
+
+def test_a_run_that_ended_before_its_warm_up_has_no_figures() -> None:
+    with pytest.raises(ValueError, match="warm-up"):
+        figures(steady(0.01), WARM_UP_S)
