@@ -59,10 +59,12 @@ class Speaker:
         try:
             try:
                 async with asyncio.TaskGroup() as tasks:
-                    watch = tasks.create_task(self._watch(), name="peer-events")
+                    tasks.create_task(self._watch(), name="peer-events")
                     await self._listen()
                     await self._flush()
-                    watch.cancel()
+                    # Ended, not cancelled: a task that was cancelled within a timeout holds
+                    # itself, and the speaker with it, until a collection.
+                    self.peer.events.end()
             finally:
                 await self.peer.close()
                 self.count()

@@ -214,7 +214,8 @@ class SpeakerStream:
     def close(self) -> None:
         """Give up what is pending. The stream is not used afterwards."""
         self._engine.detach(self.stream)
-        self._publish = _nobody  # who is told holds the stream, too
+        # those who are told hold the stream, too
+        self._publish = self._on_never_said = _to_nobody
 
     def receive(self, hypothesis: Hypothesis) -> None:
         """Take what the engine heard. What goes wrong is raised by the next `push`."""
@@ -449,5 +450,5 @@ class SpeakerStream:
             self._idle.set()
 
 
-def _nobody(_said: Caption | Gap) -> None:
+def _to_nobody(_said: object) -> None:
     pass

@@ -5,12 +5,16 @@ import gc
 import time
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Literal
 
 import pytest
 import pytest_asyncio
 
 from media.peer import Peer, PeerEvent, Sent
 from media.track import RtpPacket
+from server.app import running
+from server.config import Settings
+from soak.load import Load, crowd
 from tests.clients import Voice
 from tests.media.pages import Page, on_loopback, peer_of, until, wait_for
 from tests.speech import tone
@@ -88,6 +92,26 @@ async def test_a_closed_peer_is_freed_at_once(
         # the loop's last callbacks of closed transports; no event tells of it
         while any(part() is not None for part in parts.values()):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("vad", ["energy", "silero"])
+async def test_who_leaves_a_room_that_goes_on_is_freed_at_once(
+    settings: Settings, vad: Literal["energy", "silero"]
+) -> None:
+    heard = settings.transcriber.model_copy(update={"vad": vad})
+    async with running(settings.model_copy(update={"transcriber": heard})) as server:
+        await server.lobby.house.engine.ready.wait()
+        gc.collect()
+        async with crowd(Load(server.url, speakers=2)) as people:
+            await people.gather()
+            (room,) = server.lobby.rooms.values()
+            present = room.participants.values()
+            await until(lambda: all(who.fates().transcribed > 0 for who in present))
+            parts = [part for who in present for part in (who, who.stream, who.peer)]
+            held = [weakref.ref(part) for part in parts]
+            del parts
+            await people.let_go(people.peers[0])
+            await until(lambda: sum(part() is not None for part in held) == 3)
 
 
 async def test_a_closed_peer_says_so_and_takes_nothing_more() -> None:
