@@ -102,6 +102,7 @@ class Tap:
         self._dtls = receiver.transport
         self._level_id: int | None = None
         self._sources: dict[bytes, None] = {}  # in the order in which they came
+        self._tapped: list[Any] = []
 
     def install(self) -> None:
         """Tap the connection's sockets, which are there once the answer is made. Again after
@@ -114,11 +115,13 @@ class Tap:
                 original = protocol.datagram_received
                 tapped = functools.partial(self._datagram, original)
                 setattr(protocol, "datagram_received", tapped)  # noqa: B010
+                self._tapped.append(protocol)
 
     def remove(self) -> None:
-        """Leave the sockets to aiortc again."""
-        for protocol in self._dtls.transport._connection._protocols:
+        """Leave the sockets to aiortc again: also those that it has closed and forgotten."""
+        for protocol in self._tapped:
             vars(protocol).pop("datagram_received", None)
+        self._tapped.clear()
 
     async def end_consent(self) -> None:
         """After closing: an ICE agent that was closed in the turn in which it connected begins

@@ -5,7 +5,7 @@ import gc
 import time
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import pytest_asyncio
@@ -37,6 +37,23 @@ async def closed_peer() -> dict[str, weakref.ref[object]]:
         await wait_for(peer, PeerEvent.CONNECTED)
         await until(lambda: peer.has_open_channel and peer.ledger.span > 0)
         return _parts(peer)
+
+
+async def left_peer() -> dict[str, weakref.ref[object]]:
+    """Parts of a peer whose page went first: aiortc has forgotten its sockets when it is closed."""
+    page = Page(Voice(tone(3.0, 48_000)))
+    async with peer_of(page) as peer:
+        await wait_for(peer, PeerEvent.CONNECTED)
+        await until(lambda: peer.has_open_channel and peer.ledger.span > 0)
+        parts = _parts(peer)
+        await page.connection.close()
+        await until(lambda: not _agent(peer)._protocols)
+        return parts
+
+
+def _agent(peer: Peer) -> Any:
+    (transceiver,) = peer._connection.getTransceivers()
+    return transceiver.receiver.transport.transport._connection
 
 
 def _parts(peer: Peer) -> dict[str, weakref.ref[object]]:
@@ -82,7 +99,7 @@ async def unanswered_peer() -> dict[str, weakref.ref[object]]:
         await page.connection.close()
 
 
-@pytest.mark.parametrize("closed", [closed_peer, unconnected_peer, unanswered_peer])
+@pytest.mark.parametrize("closed", [closed_peer, left_peer, unconnected_peer, unanswered_peer])
 async def test_a_closed_peer_is_freed_at_once(
     closed: Callable[[], Awaitable[dict[str, weakref.ref[object]]]],
 ) -> None:
