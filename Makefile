@@ -26,7 +26,7 @@ comma = ,
 PURE_LIST = $(subst $(empty) $(empty),$(comma),$(strip $(PURE)))
 
 .DEFAULT_GOAL = help
-.PHONY: help run test test-whisperx check lint bench-asr bench-media format clean setup-dev
+.PHONY: help run test test-whisperx check lint soak soak-short bench-asr bench-media format clean setup-dev
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST)
@@ -65,6 +65,12 @@ test-whisperx: ## the WhisperX engine for real, in an environment of its own (8 
 	@VENV=$(VENV_WHISPERX) .ci/setup whisperx-test
 	@echo "roomscribe: the tests of the WhisperX engine"
 	@$(VENV_WHISPERX)/bin/python -m pytest -p tests.require_all tests/engines/test_whisperx_for_real.py
+
+soak: setup-dev ## 100 speakers for a day: memory, finals, what is left; a report
+	@$(PY) -m soak day --for 24h
+
+soak-short: setup-dev ## a day's joins and leaves in minutes, under memray, held to its budget
+	@$(PY) -m soak short --for 3m --memray
 
 bench-asr: setup-dev ## many speakers on one engine, beside the usual ways, in one run
 	@$(PY) -m tools.bench_asr --json bench-asr.json

@@ -7,6 +7,7 @@ of days survives its terminal; one that was interrupted goes on as its next part
 
 import json
 import time
+from collections import defaultdict
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,10 @@ class Ends:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A moment of a run under memray: what was live then is looked at."""
+    """A moment of a run under memray: what was live then is looked at. A part has three: nobody is
+    there, all are there and warm, the end."""
 
+    part: int
     at_unix: float
     speakers: int
     joins: int
@@ -74,8 +77,12 @@ class Folder:
             for e in self._lines("ends.jsonl")
         ]
 
-    def marks(self) -> list[Mark]:
-        return [Mark(**mark) for mark in self._lines("marks.jsonl")]
+    def marks(self) -> dict[int, list[Mark]]:
+        """By part."""
+        marks: defaultdict[int, list[Mark]] = defaultdict(list)
+        for told in self._lines("marks.jsonl"):
+            marks[told["part"]].append(Mark(**told))
+        return marks
 
     def add_sample(self, sample: Sample) -> None:
         self._add("samples.jsonl", sample.as_line)

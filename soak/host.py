@@ -16,7 +16,7 @@ class Usage:
     """One process, now."""
 
     cpu_s: float
-    private_mb: float
+    private_mb: float  # what it has written to, and nobody else has
     threads: int
     files: int
     sockets: int
@@ -27,8 +27,11 @@ def usage(pid: int) -> Usage:
     process = Path(f"/proc/{pid}")
     fields = (process / "stat").read_text().rpartition(")")[2].split()
     rollup = (process / "smaps_rollup").read_text()
+    # Not Private_Clean: that is code of libraries, which is another's, too, while one runs.
     private = sum(
-        int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Private_")
+        int(line.split()[1])
+        for line in rollup.splitlines()
+        if line.startswith(("Private_Dirty", "Private_Hugetlb", "Swap:"))
     )
     files = sockets = 0
     for entry in (process / "fd").iterdir():

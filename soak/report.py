@@ -15,6 +15,7 @@ from typing import Any, TextIO
 from matplotlib.figure import Figure
 
 from soak.folder import Folder
+from soak.heap import judge_captures
 from soak.run import SAMPLE_S
 from soak.samples import Sample, grown, quantile
 from soak.verdict import Check, Figures, Outcome, figures, judge, judge_leaving
@@ -54,6 +55,7 @@ def _checks(folder: Folder, samples: list[Sample]) -> list[Check]:
         *judge(samples, scenario.limits, scenario.warm_up),
         *(check for end in ends for check in judge_leaving(end.before, end.after, _POOL)),
         *([] if ends else [Check("left at the end", "not seen", "nothing", Outcome.UNKNOWN)]),
+        *(judge_captures(folder) if folder.what()["memray"] else []),
     ]
 
 

@@ -78,6 +78,7 @@ class Run:
             )
             sampler = Sampler(session, url, pid)
             before = await self._rehearse(sampler, url)
+            self._mark(before)
             self._began = time.monotonic()
             audience = self._audience(session, url)
             doing = await self._speak(server, sampler, url, audience)
@@ -142,7 +143,7 @@ class Run:
         self, server: Server | None, sampler: Sampler, people: Crowd, audience: Audience
     ) -> None:
         due = time.monotonic()
-        marked = not self._memray
+        is_warm = False
         while not self._stop.is_set() and self.left_s > 0:
             doing = self._doing(people, audience)
             try:
@@ -155,13 +156,12 @@ class Run:
             else:
                 self._folder.add_sample(sample)
                 self._tell(Progress(self.left_s, self._phase, sample))
-                if not marked and self._at() - self._from_s >= self._scenario.warm_up:
-                    marked = True
+                if not is_warm and self._at() - self._from_s >= self._scenario.warm_up:
+                    is_warm = True
                     self._mark(sample)
             due += SAMPLE_S
             await _wait(self._stop, min(self.left_s, due - time.monotonic()))
-        if self._memray:
-            self._mark(sample)
+        self._mark(sample)
 
     def _trouble(self, server: Server | None) -> AbstractAsyncContextManager[None]:
         """To the worker of our own server alone."""
@@ -186,7 +186,9 @@ class Run:
         return Doing(people.joined, people.failed, people.left, audience.readers)
 
     def _mark(self, sample: Sample) -> None:
-        self._folder.add_mark(Mark(time.time(), sample.speakers, sample.doing.joins))
+        if self._memray:
+            mark = Mark(self._part, time.time(), sample.speakers, sample.doing.joins)
+            self._folder.add_mark(mark)
 
     def _at(self) -> float:
         ran_s = 0.0 if self._began is None else time.monotonic() - self._began

@@ -58,8 +58,6 @@ class Limits(_Part):
     memory_slope_mb_per_h: Rate = 1.0
     dropped: Share = 0.01
     errors: Share = 0.001
-    # with --memray: growth between the two marks
-    growth_bytes_per_join: Rate = 0.0
 
 
 class Scenario(_Part):

@@ -90,15 +90,17 @@ def judge(samples: Sequence[Sample], limits: Limits, warm_up_s: float) -> list[C
 
 def judge_leaving(before: Sample, after: Sample, pool: int) -> list[Check]:
     """What is left once the last has gone, beside what was there before the first came. `pool`
-    threads and no more does a loop keep for files and names."""
+    threads and no more does a loop keep for files and names; the store's connections have a thread
+    and two files each."""
+    more_threads = max(0, after.threads - before.threads)
     left = {
         "rooms": after.rooms,
         "participants": after.participants,
         "speakers": after.speakers,
         "tasks": max(0, after.tasks - before.tasks),
         "sockets": max(0, after.sockets - before.sockets),
-        "files": max(0, after.files - before.files),
-        "threads": max(0, after.threads - before.threads - pool),
+        "files": max(0, after.files - before.files - 2 * min(more_threads, pool)),
+        "threads": max(0, more_threads - pool),
     }
     found = ", ".join(f"{count} {what}" for what, count in left.items() if count)
     outcome = Outcome.FAILED if found else Outcome.PASSED
