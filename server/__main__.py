@@ -4,11 +4,13 @@ import argparse
 import asyncio
 import os
 import sys
+from collections.abc import Iterable, Sequence
 
 from media.sockets import MediaLoop
 from server import logs, talk_check
 from server.app import CannotListen, serve
 from server.config import BadSettings, Settings, as_json, describe, load_settings
+from server.metrics import Metrics
 from server.store import StoreError
 
 _USAGE = 2
@@ -26,6 +28,7 @@ def main() -> None:
     commands.add_parser("serve", help="serve (what happens without a command)")
     listing = commands.add_parser("settings", help="list the settings, and those in force")
     listing.add_argument("--markdown", action="store_true", help="as a table for the README")
+    commands.add_parser("metrics", help="list what /metrics tells, as a table in Markdown")
     checking = commands.add_parser(
         "talk-check", help="whether the bot could join Nextcloud Talk's calls, step by step"
     )
@@ -34,6 +37,9 @@ def main() -> None:
 
     if arguments.command == "settings" and arguments.markdown:
         print(_settings_markdown())
+        return
+    if arguments.command == "metrics":
+        print(_metrics_markdown())
         return
     settings = _load()
     if arguments.command == "settings":
@@ -78,10 +84,24 @@ def _settings_text() -> str:
 
 
 def _settings_markdown() -> str:
-    lines = ["| setting | default | meaning |", "|---|---|---|"]
-    for name, _kind, default, meaning in describe():
-        lines.append(f"| `{name}` | {f'`{default}`' if default else ''} | {meaning} |")
-    return "\n".join(lines)
+    rows = [(_code(name), _code(default), meaning) for name, _kind, default, meaning in describe()]
+    return _table(("setting", "default", "meaning"), rows)
+
+
+def _metrics_markdown() -> str:
+    told = Metrics().describe()
+    rows = [(_code(name), kind, _code(labels), meaning) for name, kind, labels, meaning in told]
+    return _table(("metric", "kind", "labels", "meaning"), rows)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, *rows]
+    told = [f"| {' | '.join(line)} |" for line in lines]
+    return "\n".join([told[0], "|---" * len(head) + "|", *told[1:]])
+
+
+def _code(text: str) -> str:
+    return f"`{text}`" if text else ""
 
 
 if __name__ == "__main__":

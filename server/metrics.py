@@ -1,5 +1,7 @@
 """Every metric's name, label and bucket. No room and no person stands in a label."""
 
+from collections.abc import Iterator
+
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -8,6 +10,7 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
+from prometheus_client.metrics import MetricWrapperBase
 
 # A live service is judged between a tenth of a second and some seconds.
 _LIVE_BUCKETS = (0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
@@ -179,5 +182,28 @@ class Metrics:
             "roomscribe_memory_bytes", "Resident memory of the server", registry=r
         )
 
+        self._begin()
+
+    def _begin(self) -> None:
+        """Series from the start, at 0: what begins at its first event has no rate for it, and what
+        never happened no share."""
+        for fate in ("heard", "concealed", "silence", "network", "overload"):
+            self.audio_s.labels(fate)
+        for fate in ("transcribed", "silence", "overload", "network", "engine"):
+            self.fate_s.labels(fate)
+        for kind in ("interim", "final"):
+            self.captions.labels(kind)
+        self.chunks_dropped.labels("overload")
+
     def render(self) -> bytes:
         return generate_latest(self.registry)
+
+    def describe(self) -> Iterator[tuple[str, str, str, str]]:
+        """Name, kind, labels and meaning of each."""
+        for metric in vars(self).values():
+            if isinstance(metric, MetricWrapperBase):
+                (family,) = metric.describe()
+                # a counter's name is told without its ending
+                ending = "_total" if family.type == "counter" else ""
+                labels = ", ".join(metric._labelnames)
+                yield family.name + ending, family.type, labels, family.documentation
