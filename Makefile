@@ -8,10 +8,11 @@ PY = $(VENV)/bin/python
 # Tests that ask for more than the machine has skip themselves, saying why;
 # tests/require_all.py turns that into a failure under ROOMSCRIBE_REQUIRE_ALL=1, as CI runs it.
 PYTEST = $(PY) -m pytest -p tests.require_all
-FAST = -m "not slow and not browser and not talk and not whisperx" -n auto
+FAST = -m "not slow and not browser and not talk and not whisperx and not faults" -n auto
 # What runs in real time has the machine to itself; calls mostly wait.
-SLOW = -m "(slow or browser) and not talk"
-CALLS = -m talk -n 3 --dist loadfile
+SLOW = -m "(slow or browser) and not talk and not faults"
+# A signal that ends a test is lost within uvloop: a thread ends its process.
+CALLS = -m talk -n 3 --dist loadfile --timeout-method=thread
 VENV_WHISPERX ?= .venv-whisperx
 
 # No asyncio, sockets, clocks or logging in these, so nothing excuses an untested line.
@@ -26,7 +27,7 @@ comma = ,
 PURE_LIST = $(subst $(empty) $(empty),$(comma),$(strip $(PURE)))
 
 .DEFAULT_GOAL = help
-.PHONY: help run test test-whisperx check lint soak soak-short bench-asr bench-media format clean setup-dev
+.PHONY: help run test test-faults test-whisperx check lint soak soak-short bench-asr bench-media format clean setup-dev
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST)
@@ -65,6 +66,9 @@ test-whisperx: ## the WhisperX engine for real, in an environment of its own (8 
 	@VENV=$(VENV_WHISPERX) .ci/setup whisperx-test
 	@echo "roomscribe: the tests of the WhisperX engine"
 	@$(VENV_WHISPERX)/bin/python -m pytest -p tests.require_all tests/engines/test_whisperx_for_real.py
+
+test-faults: setup-dev ## fifty speakers while something goes wrong, ten minutes
+	@$(PYTEST) -m faults tests/faults
 
 soak: setup-dev ## 100 speakers for a day: memory, finals, what is left; a report
 	@$(PY) -m soak day --for 24h

@@ -117,6 +117,10 @@ class Crowd:
             with contextlib.suppress(aiohttp.ClientError):  # the server is gone
                 await self.let_go(peer)
 
+    def suffer(self, network: Network) -> None:
+        """From now on the way of everyone's packets is like that."""
+        self._sender.suffer(network)
+
     def stop(self) -> None:
         if self._sender.is_alive():
             self._sender.stop()

@@ -56,7 +56,7 @@ class LoadPeer:
     def __init__(self, session: aiohttp.ClientSession, url: str, room: str, name: str) -> None:
         self._session = session
         self._url = f"{url}/whip/{room}"
-        self._name = name
+        self.place = room, name
         self._location: str | None = None
         self._connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
         self._lock = threading.Lock()
@@ -100,6 +100,12 @@ class LoadPeer:
             raise OSError("the speaker has left")
         self._socket.sendto(datagram, self._address)
 
+    def rebind(self) -> None:
+        """Send from another port from now on, as after a router forgot the one before."""
+        before, self._socket = self._socket, socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        if before is not None:
+            before.close()
+
     async def leave(self) -> None:
         """End the session as WHIP has it. Raises `aiohttp.ClientError`, and ends it."""
         try:
@@ -128,7 +134,7 @@ class LoadPeer:
     async def _offer(self, sdp: str) -> str:
         async with self._session.post(
             self._url,
-            params={"name": self._name},
+            params={"name": self.place[1]},
             data=sdp,
             headers={"Content-Type": "application/sdp"},
         ) as response:

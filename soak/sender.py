@@ -78,6 +78,10 @@ class Sender(threading.Thread):
             self._delayed = [entry for entry in self._delayed if entry[2] is not peer]
             heapq.heapify(self._delayed)
 
+    def suffer(self, network: Network) -> None:
+        """From now on the way is like that."""
+        self._network = network
+
     def stop(self) -> None:
         self._stopping.set()
         self.join()

@@ -13,7 +13,14 @@ import pytest
 from server import machine
 from server.app import serve
 from server.config import Settings
-from server.housekeeping import COLLECT_AT_LAST_S, COLLECT_EVERY_S, FEW, Crowd, Housekeeping
+from server.housekeeping import (
+    COLLECT_AT_LAST_S,
+    COLLECT_EVERY_S,
+    FEW,
+    GIVE_BACK_EVERY_S,
+    Crowd,
+    Housekeeping,
+)
 
 MANY = FEW + 1
 
@@ -81,20 +88,28 @@ async def collections(*looks: tuple[float, int]) -> list[float]:
     return collected
 
 
+async def test_memory_is_given_back_now_and_then_whoever_is_there(
+    trims: list[threading.Thread],
+) -> None:
+    every = GIVE_BACK_EVERY_S
+    looks = [(every - 1, MANY), (every, MANY), (every + 1, MANY), (2 * every, MANY)]
+    assert await collections(*looks) == []
+    assert len(trims) == 2
+    assert threading.main_thread() not in trims
+
+
 async def test_few_speakers_let_a_collection_pass_each_minute(
     trims: list[threading.Thread],
 ) -> None:
     every = COLLECT_EVERY_S
     looks = [(every - 1, FEW), (every, FEW), (every + 1, FEW), (2 * every, FEW)]
     assert await collections(*looks) == [every, 2 * every]
-    assert trims == []
 
 
 async def test_many_speakers_put_it_off_but_not_for_ever(trims: list[threading.Thread]) -> None:
     last = COLLECT_AT_LAST_S
     looks = [(COLLECT_EVERY_S, MANY), (last - 1, MANY), (last, MANY), (last + 1, MANY)]
     assert await collections(*looks) == [last]
-    assert trims == []
 
 
 async def test_those_who_leave_give_memory_back_in_a_thread(
