@@ -5,6 +5,7 @@ back where it broke off, as a browser does.
 """
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import Awaitable, Callable
@@ -30,7 +31,6 @@ class Audience:
         listeners: int,
         slow_readers: int = 0,
     ) -> None:
-        self.reconnects = 0
         self._session = session
         self._url = url
         self._pages = [(rooms[n % len(rooms)], f"Listener {n}") for n in range(listeners)]
@@ -66,10 +66,8 @@ class Audience:
 
     async def _again(self, once: Callable[[], Awaitable[None]]) -> None:
         while True:
-            try:
+            with contextlib.suppress(*_LOST):
                 await once()
-            except _LOST:
-                self.reconnects += 1
             await asyncio.sleep(_AGAIN_S)
 
     def _captions(self, room: str) -> str:

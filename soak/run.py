@@ -100,11 +100,12 @@ class Run:
         if self._url is not None:
             return None
         environment = settings(self._folder.path, free_port(), self._scenario.server)
-        command = list(OURS)
+        command = OURS
         if self._memray:
-            capture = self._folder.capture(self._part)
-            command[1:1] = ["-m", "memray", "run", "--trace-python-allocators", "-q"]
-            command[-2:] = ["-o", str(capture), "-m", "server"]
+            python, *what = OURS
+            capture = str(self._folder.capture(self._part))
+            tracing = ("-m", "memray", "run", "--quiet", "--trace-python-allocators")
+            command = (python, *tracing, "--output", capture, *what)
         return await stack.enter_async_context(serving(command, environment, self._folder.log()))
 
     def _audience(self, session: aiohttp.ClientSession, url: str) -> Audience:
@@ -144,6 +145,7 @@ class Run:
     ) -> None:
         due = time.monotonic()
         is_warm = False
+        sample: Sample | None = None
         while not self._stop.is_set() and self.left_s > 0:
             doing = self._doing(people, audience)
             try:
@@ -161,7 +163,8 @@ class Run:
                     self._mark(sample)
             due += SAMPLE_S
             await _wait(self._stop, min(self.left_s, due - time.monotonic()))
-        self._mark(sample)
+        if sample is not None:
+            self._mark(sample)
 
     def _trouble(self, server: Server | None) -> AbstractAsyncContextManager[None]:
         """To the worker of our own server alone."""

@@ -7,7 +7,7 @@ tell the rest. Samples go to a file as they come, one JSON object a line.
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import aiohttp
@@ -45,10 +45,10 @@ class Doing:
 class Sample:
     at: float  # seconds of the run; where it was interrupted the clock stood
     part: int  # grows each time it is resumed
-    server_pid: int
+    server_pid: int  # 0: it is elsewhere
     worker_pid: int
-    server_mb: float  # private; NaN for a server elsewhere
-    worker_mb: float
+    server_mb: float  # private; of a server elsewhere what it says: resident
+    worker_mb: float  # private; NaN where there is none, or it is elsewhere
     server_cpu_s: float
     worker_cpu_s: float
     threads: int
@@ -115,7 +115,8 @@ class Sampler:
         """Raises `aiohttp.ClientError`, `TimeoutError` where the server does not answer."""
         scraped = Scraped(await self._text("/metrics"))
         ledger_wrong = _wrong(json.loads(await self._text("/api/v1/rooms")))
-        server, worker_pid, worker = _NO_PROCESS, 0, _NO_PROCESS
+        server = replace(_NO_PROCESS, private_mb=scraped.sum("memory_bytes") / 2**20)
+        worker_pid, worker = 0, _NO_PROCESS
         if self._pid is not None:
             server = usage(self._pid)
             worker_pid, worker = _worker(self._pid)

@@ -69,7 +69,6 @@ class Scenario(_Part):
     abrupt: Share = 0.0  # of those who leave: without a word
     listeners: Count = 20  # pages that read, beside one for each room
     slow_readers: Count = 0  # they open their captions and read nothing
-    calls: Count = 0  # of Nextcloud Talk, two speakers each
     warm_up: Seconds = 120.0
     network: Way = Way()
     faults: Troubles = Troubles()

@@ -49,7 +49,7 @@ def settings(folder: Path, port: int, more: Mapping[str, str] = {}) -> dict[str,
     }
 
 
-OURS = (sys.executable, "-m", "server")
+OURS: tuple[str, ...] = (sys.executable, "-m", "server")
 
 
 @asynccontextmanager

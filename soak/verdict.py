@@ -213,7 +213,7 @@ def _memory(
     groups: defaultdict[tuple[int, int], list[tuple[float, float]]] = defaultdict(list)
     for sample in samples:
         pid, mb = read(sample)
-        if pid and not math.isnan(mb):
+        if not math.isnan(mb):
             groups[sample.part, pid].append((sample.at / 3600, mb))
     first, *others = groups.values() if groups else [[]]
     return [first, *(_grown_up(group) for group in others)]

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from server.app import running
+from server.config import RoomSettings, Settings
 from tests.clients import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
@@ -92,6 +94,21 @@ async def test_what_was_interrupted_does_not_pass_and_goes_on_where_it_was(
     times = [json.loads(line)["at"] for line in samples.read_text().splitlines()]
     assert times == sorted(times)
     assert times[-1] <= 21
+
+
+async def test_a_server_elsewhere_is_judged_by_what_it_says(
+    settings: Settings, scenario: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    settings = settings.model_copy(update={"rooms": RoomSettings(linger_s=1)})
+    async with running(settings) as server:
+        process = await soak(scenario, "--for", "10s", "--url", server.url, "--out", folder)
+        said = await said_by(process)
+    assert process.returncode == 0, said
+    sample = json.loads((folder / "samples.jsonl").read_text().splitlines()[-1])
+    assert sample["server_mb"] > 10
+    assert sample["worker_mb"] is None
+    assert (folder / "events.jsonl").exists() is False
 
 
 async def test_a_server_that_dies_is_said(scenario: Path, tmp_path: Path) -> None:
