@@ -239,6 +239,9 @@ class Listening(Peer):
 
     async def close(self) -> None:
         await super().close()
+        # a track of a connection that never came about does not end
+        for task in self._tasks:
+            task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
 

@@ -1,6 +1,7 @@
 """The real servers behind Talk do what a bot relies on, and what it has to live with."""
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import os
@@ -32,7 +33,9 @@ from tests.talk.stack import CannotStart, Daemon, TalkStack, talk_stack
 RATE = 48_000
 ROOM = "meeting"
 SAID = chirp(8, RATE)
-_SETTLED_S = 1.0
+_TRIES = 3
+_HEARD_S = 5.0
+_AGAIN_S = 1.0
 
 
 class Bot:
@@ -93,12 +96,19 @@ def likeness(heard: Samples, said: Samples) -> float:
 
 
 async def heard_anew(talking: Conversation, session: str) -> Listening:
-    """Hear someone who publishes anew. Asked at once, the server may hand out a connection that it
-    is about to close with the old one, and nothing tells when it has; a bot asks again then."""
-    await asyncio.sleep(_SETTLED_S)
-    listening = await subscribe(talking, session)
-    await listening.wait_until_heard(0.5)
-    return listening
+    """Hear someone who publishes anew. The server may refuse, or hand out a connection that it is
+    about to close with the old one; a bot asks again then."""
+    for _ in range(_TRIES):
+        try:
+            listening = await subscribe(talking, session)
+        except Refused:
+            await asyncio.sleep(_AGAIN_S)
+            continue
+        with contextlib.suppress(TimeoutError):
+            await listening.wait_until_heard(0.5, within_s=_HEARD_S)
+            return listening
+        await listening.close()
+    raise AssertionError("nothing was heard")
 
 
 def is_running(pid: int) -> bool:
