@@ -130,7 +130,8 @@ class _Page:
                     if message.type is aiohttp.WSMsgType.TEXT:
                         self._take(message.data)
             except asyncio.CancelledError:
-                await socket.send_json({"type": "bye"})
+                with contextlib.suppress(*_LOST):
+                    await socket.send_json({"type": "bye"})
                 raise
 
     @property

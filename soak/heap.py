@@ -127,9 +127,9 @@ def _judge_growth(heap: Heap, warm: Mark, end: Mark, taken: Live, budget: Budget
     if joins <= 0:
         return [Check("memory left of a join", "nobody joined", told, Outcome.UNKNOWN)]
     grown = _minus(heap.end, heap.warm)
-    # who came besides is no growth: what they take is held to the budget above
+    # who came besides is no growth, and who went hides none: they are held to the budget above
     more = (end.speakers - warm.speakers) / max(1, end.speakers)
-    grown = Counter({site: size - max(0, more) * taken[site] for site, size in grown.items()})
+    grown = Counter({site: size - more * taken[site] for site, size in grown.items()})
     left = sum(grown.values()) / joins
     over = {s: size for s, size in grown.items() if size / joins > budget.per_join_and_site}
     found = f"{left:+.0f} B of each of {joins}"

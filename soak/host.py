@@ -46,9 +46,9 @@ def usage(pid: int) -> Usage:
 
 def worker_of(server: int) -> int | None:
     """The process of a server's engine, while there is one."""
-    for task in Path(f"/proc/{server}/task").iterdir():
-        for pid in (task / "children").read_text(encoding="ascii").split():
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # one of them has ended
+        for task in Path(f"/proc/{server}/task").iterdir():
+            for pid in (task / "children").read_text(encoding="ascii").split():
                 if b"\0transcriber\0" in Path(f"/proc/{pid}/cmdline").read_bytes():
                     return int(pid)
     return None

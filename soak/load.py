@@ -22,6 +22,9 @@ from soak.peer import LoadPeer, join_all
 from soak.sender import Network, Sender, Talker
 from soak.speech import Speech, encode, load_speech
 
+# Of a server that does not answer, or is gone.
+_TROUBLE = (aiohttp.ClientError, TimeoutError, ConnectionError)
+
 
 @dataclass(frozen=True, slots=True)
 class Load:
@@ -94,7 +97,7 @@ class Crowd:
             if self.peers:
                 await self.let_go(self._random.choice(self.peers))
             joined, failed = await join_all(lambda _: self._make(), 1, 1)
-        except aiohttp.ClientError:
+        except _TROUBLE:
             self.failed += 1  # the server did not take the leave
             return
         self.failed += failed
@@ -114,7 +117,7 @@ class Crowd:
 
     async def disperse(self) -> None:
         for peer in list(self.peers):
-            with contextlib.suppress(aiohttp.ClientError):  # the server is gone
+            with contextlib.suppress(*_TROUBLE):  # the server is gone
                 await self.let_go(peer)
 
     def suffer(self, network: Network) -> None:
@@ -176,7 +179,8 @@ async def crowd(load: Load) -> AsyncIterator[Crowd]:
         finally:
             if cycling is not None:
                 cycling.cancel()
-                await asyncio.wait({cycling})
+                with contextlib.suppress(asyncio.CancelledError):
+                    await cycling
             people.stop()
             await people.disperse()
 

@@ -24,6 +24,7 @@ SAMPLE_S = 5.0
 _SETTLE_S = 5.0
 _AT_ONCE = 8
 _LOOKS = 5
+_NO_SAMPLE = (aiohttp.ClientError, TimeoutError, FileNotFoundError, ProcessLookupError)
 # Who vanished is missed after 35 s, a room lingers for a minute.
 _GONE_S = 180.0
 
@@ -84,8 +85,12 @@ class Run:
             doing = await self._speak(server, sampler, url, audience)
             if server is None or server.process.returncode is None:
                 told = audience.reading
-                after = await self._when_gone(lambda: self._take(sampler, doing, told()))
-                self._folder.add_ends(Ends(self._part, before, after))
+                try:
+                    after = await self._when_gone(lambda: self._take(sampler, doing, told()))
+                except _NO_SAMPLE:
+                    self._note("the server ended")
+                else:
+                    self._folder.add_ends(Ends(self._part, before, after))
 
     async def _rehearse(self, sampler: Sampler, url: str) -> Sample:
         """One speaker comes and goes, so that what the server makes once is there. Returns what is
@@ -150,7 +155,7 @@ class Run:
             doing = self._doing(people, audience)
             try:
                 sample = await self._take(sampler, doing, audience.reading())
-            except (aiohttp.ClientError, TimeoutError, FileNotFoundError) as error:
+            except _NO_SAMPLE as error:
                 self._note(f"no sample: {type(error).__name__}")
                 if server is not None and server.process.returncode is not None:
                     self._note("the server ended")

@@ -32,7 +32,8 @@ async def _kill_every(server: int, every_s: float, note: Note) -> None:
     while True:
         pid = worker_of(server)
         if pid is not None:
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it died by itself
+                os.kill(pid, signal.SIGKILL)
             note("worker killed")
         await asyncio.sleep(every_s)
 
@@ -47,9 +48,10 @@ async def _stall_every(server: int, every_s: float, stall_s: float, note: Note) 
 
 
 async def _stall(pid: int, stall_s: float) -> None:
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        await asyncio.sleep(stall_s)
-    finally:
-        with contextlib.suppress(ProcessLookupError):  # the server has given it up meanwhile
+    # it may die by itself, or the server gives it up meanwhile
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            await asyncio.sleep(stall_s)
+        finally:
             os.kill(pid, signal.SIGCONT)

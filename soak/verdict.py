@@ -1,8 +1,8 @@
 """Whether a run is in order: each thing it is held to, and what the samples say of it. Pure.
 
 Growth of memory is the slope of a line through the samples after the warm-up, with the interval in
-which it lies with 95 %. A run passes if that lies below the limit and is no wider than the limit;
-one that is too short to tell says so.
+which it lies with 95 %. A run passes if that lies below the limit and reaches no further from the
+slope than the limit; one that is too short to tell says so.
 """
 
 import math
@@ -20,6 +20,8 @@ from soak.scenario import Limits
 # look narrower than it is.
 _BLOCKS = 24
 _BLOCK_AT_LEAST_S = 60.0
+# A worker that hangs is given up after 20 s, and the next has to load its model.
+_LONGEST_PAUSE_S = 120.0
 _FEW = 3  # blocks more than lines, below which no interval means anything
 
 
@@ -77,13 +79,16 @@ def judge(samples: Sequence[Sample], limits: Limits, warm_up_s: float) -> list[C
             checks.append(_judge_slope("growth of the worker", grows, limit))
     chunks = increase(samples, lambda s: s.audio_s) * 10
     dropped = increase(samples, lambda s: s.chunks_dropped)
-    tried = increase(samples, lambda s: s.doing.joins + s.doing.failed)
-    failed = increase(samples, lambda s: s.doing.failed + s.speakers_failed)
+    tried = done(samples, lambda s: s.doing.joins + s.doing.failed)
+    failed = done(samples, lambda s: s.doing.failed) + increase(
+        samples, lambda s: s.speakers_failed
+    )
     return [
         *checks,
         _judge_share("chunks dropped", dropped, chunks, limits.dropped),
         _judge_share("joins and speakers that failed", failed, tried, limits.errors),
         *_judge_finals(samples),
+        _judge_pause(samples),
         _judge_count("samples in which audio was not accounted for", _wrong(samples)),
     ]
 
@@ -151,6 +156,12 @@ def after_warm_up(samples: Sequence[Sample], warm_up_s: float) -> list[Sample]:
 def increase(samples: Sequence[Sample], count: Callable[[Sample], float]) -> float:
     """Of something that is counted; it begins anew with each part."""
     return sum(max(0.0, count(b) - count(a)) for a, b in _pairs(samples))
+
+
+def done(samples: Sequence[Sample], count: Callable[[Sample], float]) -> float:
+    """Of something that the soak itself counts, from nothing in each part; at the end of each."""
+    last = {sample.part: count(sample) for sample in samples}
+    return sum(last.values())
 
 
 def slope(groups: Iterable[Sequence[tuple[float, float]]]) -> Slope | None:
@@ -231,7 +242,7 @@ def _judge_slope(what: str, found: Slope | None, limit: float) -> Check:
     if found.low > limit:
         return Check(what, text, told, Outcome.FAILED)
     # an interval wider than the limit may lie below it by chance
-    is_sharp = found.high - found.mean <= limit
+    is_sharp = found.high - found.low <= 2 * limit
     enough = is_sharp and found.high < limit
     return Check(what, text, told, Outcome.PASSED if enough else Outcome.UNKNOWN)
 
@@ -245,14 +256,26 @@ def _judge_share(what: str, part: float, whole: float, limit: float) -> Check:
 
 
 def _judge_finals(samples: Sequence[Sample]) -> list[Check]:
-    told = increase(samples, lambda s: s.reading.delivered)
+    told = done(samples, lambda s: s.reading.delivered)
     if not told:
         return [Check("finals, to each listener once", "none came", "all", Outcome.UNKNOWN)]
-    missing = increase(samples, lambda s: s.reading.missing)
-    twice = increase(samples, lambda s: s.reading.twice)
+    missing = done(samples, lambda s: s.reading.missing)  # without those that came late
+    twice = done(samples, lambda s: s.reading.twice)
     text = f"{told:.0f} delivered, {missing:.0f} missing, {twice:.0f} twice"
     outcome = Outcome.FAILED if missing or twice else Outcome.PASSED
     return [Check("finals, to each listener once", text, "all", outcome)]
+
+
+def _judge_pause(samples: Sequence[Sample]) -> Check:
+    """The longest time in which nobody was told a final, though some talk all the time."""
+    longest_s, since = 0.0, {s.part: s.at for s in reversed(samples)}
+    for before, after in _pairs(samples):
+        if after.reading.finals > before.reading.finals:
+            since[after.part] = after.at
+        longest_s = max(longest_s, after.at - since[after.part])
+    outcome = Outcome.PASSED if longest_s <= _LONGEST_PAUSE_S else Outcome.FAILED
+    limit = f"at most {_LONGEST_PAUSE_S:.0f} s"
+    return Check("longest time without a final", f"{longest_s:.0f} s", limit, outcome)
 
 
 def _judge_count(what: str, count: int) -> Check:

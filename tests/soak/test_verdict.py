@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from soak.samples import Reading, Sample
+from soak.samples import Doing, Reading, Sample
 from soak.scenario import Limits
 from soak.verdict import (
     Check,
@@ -94,8 +94,8 @@ def test_one_that_grows_between_being_replaced_has_grown() -> None:
     [
         ("chunks dropped", {"chunks_dropped": 8000}),
         ("failed", {"speakers_failed": 10}),
-        ("finals", {"reading": Reading(7200, 21_600, missing=1)}),
-        ("finals", {"reading": Reading(7200, 21_600, twice=1)}),
+        ("to each listener once", {"reading": Reading(7200, 21_600, missing=1)}),
+        ("to each listener once", {"reading": Reading(7200, 21_600, twice=1)}),
         ("not accounted for", {"ledger_wrong": 1}),
     ],
 )
@@ -111,6 +111,34 @@ def test_what_is_out_of_order_fails_and_nothing_else_does(
     ]
 
 
+def test_an_engine_that_does_not_come_back_fails_the_run() -> None:
+    samples = [s if s.at < 1800 else replace(s, reading=Reading(1800, 5400)) for s in steady(2)]
+    checks = judge(samples, LIMITS, WARM_UP_S)
+    assert outcome(checks, "without a final") is Outcome.FAILED
+    samples = [
+        s if not 1800 < s.at < 1900 else replace(s, reading=Reading(1800, 5400)) for s in steady(2)
+    ]
+    assert outcome(judge(samples, LIMITS, WARM_UP_S), "without a final") is Outcome.PASSED
+
+
+def test_joins_that_failed_before_the_first_sample_count() -> None:
+    samples = [replace(s, doing=Doing(joins=50, failed=50)) for s in steady(2)]
+    assert outcome(judge(samples, LIMITS, WARM_UP_S), "that failed") is Outcome.FAILED
+
+
+def test_a_run_without_joins_after_the_first_is_judged_by_those() -> None:
+    samples = [replace(s, doing=Doing(joins=100)) for s in steady(2)]
+    assert outcome(judge(samples, LIMITS, WARM_UP_S), "that failed") is Outcome.PASSED
+
+
+def test_a_final_that_came_late_is_not_missing() -> None:
+    samples = steady(2)
+    middle = len(samples) // 2
+    samples[middle] = replace(samples[middle], reading=Reading(3600, 10_799, missing=1))
+    checks = judge(samples, LIMITS, WARM_UP_S)
+    assert outcome(checks, "to each listener once") is Outcome.PASSED
+
+
 def test_a_few_chunks_dropped_are_within_the_limit() -> None:
     samples = steady(2)
     samples[-1] = replace(samples[-1], chunks_dropped=7000)
@@ -119,7 +147,7 @@ def test_a_few_chunks_dropped_are_within_the_limit() -> None:
 
 def test_a_run_in_which_nothing_was_said_proves_nothing() -> None:
     checks = judge([sample(0.0), sample(5.0)], LIMITS, 0.0)
-    for what in ("chunks dropped", "failed", "finals"):
+    for what in ("chunks dropped", "failed", "to each listener once"):
         assert outcome(checks, what) is Outcome.UNKNOWN
 
 
