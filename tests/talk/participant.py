@@ -381,12 +381,12 @@ class Participant:
     async def publish(self, samples: Samples, *others: MediaStreamTrack) -> None:
         """Speech, and other tracks beside it. Raises `Refused`.
 
-        An offer that Janus takes for one of the connection that was just closed never connects:
-        as a browser does, it is made again then.
+        An offer that Janus takes for one of the connection that was just closed is not answered, or
+        never connects: as a browser does, it is made again then.
         """
         for _ in range(_PUBLISH_TRIES):
-            peer = await self._offer(samples, *others)
             with contextlib.suppress(TimeoutError):
+                peer = await self._offer(samples, *others)
                 await until(lambda: peer.connection.connectionState == "connected", 5.0)  # noqa: B023
                 return
             await self.stop_publishing()
