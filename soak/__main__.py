@@ -92,8 +92,9 @@ def _report(arguments: list[str]) -> None:
     folder = Folder(parser.parse_args(arguments).folder)
     try:
         passed = write_report(folder, sys.stdout)
-    except FileNotFoundError:
-        sys.stderr.write(f"soak: {folder.path}: is no run\n")
+    except (FileNotFoundError, BadScenario) as error:
+        why = error if isinstance(error, BadScenario) else "is no run"
+        sys.stderr.write(f"soak: {folder.path}: {why}\n")
         sys.exit(_USAGE)
     sys.exit(0 if passed else 1)
 

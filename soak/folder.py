@@ -14,7 +14,7 @@ from typing import Any
 
 from soak.host import describe_machine
 from soak.samples import Sample, read_samples
-from soak.scenario import Scenario
+from soak.scenario import Scenario, check_scenario
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,8 @@ class Folder:
 
     @property
     def scenario(self) -> Scenario:
-        return Scenario.model_validate(self.what()["scenario"])
+        """Raises `BadScenario` for a run of another version."""
+        return check_scenario(self.what()["scenario"], "run.json")
 
     def samples(self) -> list[Sample]:
         file = self._file("samples.jsonl")

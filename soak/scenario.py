@@ -90,9 +90,15 @@ def load_scenario(name: str) -> Scenario:
 def read_scenario(text: str, name: str) -> Scenario:
     """Raises `BadScenario`."""
     try:
-        return Scenario.model_validate(tomllib.loads(text))
+        return check_scenario(tomllib.loads(text), name)
     except tomllib.TOMLDecodeError as error:
         raise BadScenario(f"{name}: is not TOML: {error}") from None
+
+
+def check_scenario(told: dict[str, Any], name: str) -> Scenario:
+    """Raises `BadScenario`."""
+    try:
+        return Scenario.model_validate(told)
     except ValidationError as error:
         faults = [_fault(dict(each)) for each in error.errors()]
         raise BadScenario("\n".join(f"{name}: {fault}" for fault in faults)) from None
