@@ -21,9 +21,9 @@ from soak.server import OURS, Server, free_port, serving, settings
 from soak.trouble import make_trouble
 
 SAMPLE_S = 5.0
-_SETTLE_S = 5.0
+_SETTLE_S = 2.0
 _AT_ONCE = 8
-_LOOKS = 5
+_LOOKS = 3
 _NO_SAMPLE = (aiohttp.ClientError, TimeoutError, FileNotFoundError, ProcessLookupError)
 # Who vanished is missed after 35 s, a room lingers for a minute.
 _GONE_S = 180.0
