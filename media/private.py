@@ -5,7 +5,8 @@ these names to the versions that `pyproject.toml` admits.
   decodes in a thread per receiver. A `Tap` takes RTP and RTCP where the socket hands them over;
   STUN and DTLS go on to aiortc.
 - aiortc goes on connecting in a task of its own after `close`.
-- aiortc makes a certificate for every connection; one for the process will do.
+- aiortc makes a certificate and a context of OpenSSL for every connection; one for the process
+  will do.
 - aioice leaves loopback out of its host addresses and has no setting for them.
 - aioice ends a peer without consent after 6 checks, up to 39 s; five keep it below 35.
 - One datagram that aioice or aiortc cannot read, an empty one even, raises into the event loop
@@ -34,6 +35,7 @@ from aiortc import (
     RTCRtpReceiver,
     RTCRtpTransceiver,
 )
+from aiortc.rtcdtlstransport import SRTPProtectionProfile
 from aiortc.rtcrtpparameters import RTCRtpReceiveParameters
 from OpenSSL import SSL
 
@@ -287,9 +289,26 @@ def contain(connection: RTCPeerConnection) -> None:
             protocol.__class__ = _Socket
 
 
+class _Certificate(RTCCertificate):
+    """aiortc's, with one context of OpenSSL for all who use it: each takes 16 kB."""
+
+    @functools.cached_property
+    def _contexts(self) -> dict[tuple[bytes, ...], SSL.Context]:
+        return {}
+
+    def _create_ssl_context(self, srtp_profiles: list[SRTPProtectionProfile]) -> SSL.Context:
+        wanted = tuple(profile.openssl_profile for profile in srtp_profiles)
+        context = self._contexts.get(wanted)
+        if context is None:
+            context = self._contexts[wanted] = super()._create_ssl_context(srtp_profiles)
+            # nobody resumes a session, and it would keep 20,000
+            context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+        return context
+
+
 def share_certificate() -> None:
     """Let every connection of this process use one certificate."""
-    certificate = RTCCertificate.generateCertificate()
+    certificate = _Certificate.generateCertificate()
 
     class _Shared(RTCCertificate):
         @classmethod

@@ -28,8 +28,8 @@ class Ends:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A moment of a run under memray: what was live then is looked at. A part has three: nobody is
-    there, all are there and warm, the end."""
+    """A moment of a run under memray: what was live then is looked at. In the first of a part
+    nobody is there, in the others all are there and warm."""
 
     part: int
     at_unix: float

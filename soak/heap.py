@@ -1,21 +1,24 @@
 """What a server under memray holds, and where: by part of the house, by line of code.
 
-Three moments of a run are compared: nobody is there, all are there and warm, the end. What a
-speaker takes is the end less the empty server; what grew is the end less the warm one. Both are
-held to `budget.toml`. A line of the house answers for all that is allocated below it.
+Several moments of a run are compared: nobody is there; then, since all are there and warm, each
+time that a sample was taken. What a speaker takes is what is live beside the empty server; what is
+left of a join is what grows with the joins while the speakers are as many. Both are held to
+`budget.toml`. A line of the house answers for all that is allocated below it.
 """
 
-import math
 import subprocess
 import sys
 import tomllib
-from bisect import bisect_right
-from collections import Counter
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
+from statistics import fmean
 
+import numpy as np
 from memray import FileReader
 
 from soak.folder import Folder, Mark
@@ -29,6 +32,9 @@ _RUNS_ALL = "server/__main__.py"  # what the event loop calls is below its line
 # Called by the event loop, with no line of ours between.
 _LIBRARIES = {"aiortc": "media", "aioice": "media", "pylibsrtp": "media", "aiohttp": "room"}
 _MOST_SITES = 5
+_MOST_MOMENTS = 40
+_LEAST_MOMENTS = 8
+_SURELY = 3.0  # standard errors
 
 Frame = tuple[str, str, int]  # function, file, line: the innermost first
 
@@ -39,29 +45,36 @@ class Site:
     where: str  # file:line of the house, or of what the loop called
 
 
-Live = Counter[Site]  # bytes
-
-
 @dataclass(frozen=True, slots=True)
 class Budget:
     per_speaker: dict[str, float]  # bytes, by part
     per_join: float  # bytes that may be left of each join, in all
     per_join_and_site: float
+    sure_within: float  # a figure in all that is less sure tells nothing
 
     @classmethod
     def read(cls, text: str) -> "Budget":
         told = tomllib.loads(text)
-        growth = told["bytes_left_of_a_join"]
-        return cls(told["bytes_of_a_speaker"], growth["in_all"], growth["at_one_place"])
+        left = told["bytes_left_of_a_join"]
+        return cls(
+            told["bytes_of_a_speaker"], left["in_all"], left["at_one_place"], left["sure_within"]
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Heap:
-    """What was live at each of the three moments."""
+    """Bytes that were live at each moment: when nobody is there; several times when all are."""
 
-    empty: Live
-    warm: Live
-    end: Live
+    moments: Sequence[Mark]
+    live: dict[Site, list[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """Bytes that a join leaves, and how sure that is."""
+
+    mean: float
+    reach: float
 
 
 def site_of(stack: Iterable[Frame]) -> Site:
@@ -83,60 +96,95 @@ def site_of(stack: Iterable[Frame]) -> Site:
 
 def read_heap(capture: Path, marks: Sequence[Mark]) -> Heap:
     """Raises `OSError` where there is no capture, or only the beginning of one."""
+    moments = _some(marks)
     with FileReader(capture) as reader:
         times = [snapshot.time for snapshot in reader.get_memory_snapshots()]
     # the last snapshot before each
-    moments = [bisect_right(times, mark.at_unix * 1000) - 1 for mark in marks]
-    lives: list[Live] = [Counter() for _ in moments]
+    numbers = [bisect_right(times, mark.at_unix * 1000) - 1 for mark in moments]
+    changes: defaultdict[Site, list[int]] = defaultdict(lambda: [0] * (len(numbers) + 1))
     with FileReader(capture) as reader:
         for record in reader.get_temporal_allocation_records(merge_threads=True):
-            held = [0] * len(moments)
+            spans = []
             for span in record.intervals:
-                end = span.deallocated_before_snapshot
-                gone = math.inf if end is None else end
-                for number, moment in enumerate(moments):
-                    if span.allocated_before_snapshot <= moment < gone:
-                        held[number] += span.n_bytes
-            if any(held):
-                site = site_of(record.stack_trace())
-                for live, size in zip(lives, held, strict=True):
-                    live[site] += size
-    return Heap(*lives)
+                freed = span.deallocated_before_snapshot
+                first = bisect_left(numbers, span.allocated_before_snapshot)
+                behind = len(numbers) if freed is None else bisect_left(numbers, freed)
+                if first < behind:
+                    spans.append((first, behind, span.n_bytes))
+            if spans:
+                change = changes[site_of(record.stack_trace())]
+                for first, behind, size in spans:
+                    change[first] += size
+                    change[behind] -= size
+    return Heap(moments, {site: list(accumulate(of[:-1])) for site, of in changes.items()})
 
 
-def judge_heap(heap: Heap, marks: Sequence[Mark], budget: Budget) -> list[Check]:
+def judge_heap(heap: Heap, budget: Budget) -> list[Check]:
     """Against the budget; what is over it is named by where it was allocated."""
-    empty, warm, end = marks
     checks = []
-    taken = _minus(heap.end, heap.empty)
+    empty, *warm = heap.moments
     for part, limit in budget.per_speaker.items():
-        of_part = Counter({site: size for site, size in taken.items() if site.part == part})
-        each = of_part.total() / max(1, end.speakers - empty.speakers)
+        of_part = {
+            site: fmean(
+                (bytes_ - live[0]) / max(1, mark.speakers - empty.speakers)
+                for bytes_, mark in zip(live[1:], warm, strict=True)
+            )
+            for site, live in heap.live.items()
+            if site.part == part
+        }
+        each = sum(of_part.values())
         found = f"{_kb(each)} a speaker"
-        over = each > limit
-        if over:
-            found += f"; {_most(of_part, end.speakers)}"
-        outcome = Outcome.FAILED if over else Outcome.PASSED
+        outcome = Outcome.PASSED
+        if each > limit:
+            found += f"; {_most(of_part)}"
+            outcome = Outcome.FAILED
         checks.append(Check(f"memory of {part}", found, f"at most {_kb(limit)}", outcome))
-    return [*checks, *_judge_growth(heap, warm, end, taken, budget)]
+    return [*checks, _judge_left(heap, budget)]
 
 
-def _judge_growth(heap: Heap, warm: Mark, end: Mark, taken: Live, budget: Budget) -> list[Check]:
-    joins = end.joins - warm.joins
-    told = f"at most {budget.per_join:.0f} B, of one place {budget.per_join_and_site:.0f} B"
-    if joins <= 0:
-        return [Check("memory left of a join", "nobody joined", told, Outcome.UNKNOWN)]
-    grown = _minus(heap.end, heap.warm)
-    # who came besides is no growth, and who went hides none: they are held to the budget above
-    more = (end.speakers - warm.speakers) / max(1, end.speakers)
-    grown = Counter({site: size - more * taken[site] for site, size in grown.items()})
-    left = sum(grown.values()) / joins
-    over = {s: size for s, size in grown.items() if size / joins > budget.per_join_and_site}
-    found = f"{left:+.0f} B of each of {joins}"
-    if over or left > budget.per_join:
-        found += f"; {_most(Counter(over or grown), joins)}"
-        return [Check("memory left of a join", found, told, Outcome.FAILED)]
-    return [Check("memory left of a join", found, told, Outcome.PASSED)]
+def _judge_left(heap: Heap, budget: Budget) -> Check:
+    what = "memory left of a join"
+    limit = f"at most {budget.per_join:.0f} B, of one place {budget.per_join_and_site:.0f} B"
+    warm = heap.moments[1:]
+    joins = warm[-1].joins - warm[0].joins if warm else 0
+    if len(warm) < _LEAST_MOMENTS or not joins:
+        return Check(what, f"{joins} joins in {len(warm)} moments", limit, Outcome.UNKNOWN)
+    by_site = dict(zip(heap.live, _left([of[1:] for of in heap.live.values()], warm), strict=True))
+    (in_all,) = _left([[sum(column) for column in zip(*heap.live.values(), strict=True)][1:]], warm)
+    found = f"{in_all.mean:+.0f} B of each of {joins}, surely within {in_all.reach:.0f} B of that"
+    over = {
+        site: left.mean
+        for site, left in by_site.items()
+        if left.mean - left.reach > budget.per_join_and_site
+    }
+    if over or in_all.mean - in_all.reach > budget.per_join:
+        grown = over or {site: left.mean for site, left in by_site.items()}
+        return Check(what, f"{found}; {_most(grown)}", limit, Outcome.FAILED)
+    is_sure = in_all.reach <= budget.sure_within
+    return Check(what, found, limit, Outcome.PASSED if is_sure else Outcome.UNKNOWN)
+
+
+def _left(lives: Sequence[Sequence[float]], warm: Sequence[Mark]) -> list[Left]:
+    """Of each row: what grows with the joins, beside what comes and goes with the speakers."""
+    held = np.array(lives, dtype=float).T
+    causes = np.array([[mark.joins, mark.speakers] for mark in warm], dtype=float)
+    held -= held.mean(axis=0)
+    causes -= causes.mean(axis=0)
+    inverse = np.linalg.pinv(causes.T @ causes)
+    slopes = inverse @ causes.T @ held
+    spare = len(warm) - 3
+    errors = np.sqrt(((held - causes @ slopes) ** 2).sum(axis=0) / spare * inverse[0, 0])
+    return [
+        Left(float(mean), float(_SURELY * error))
+        for mean, error in zip(slopes[0], errors, strict=True)
+    ]
+
+
+def _some(marks: Sequence[Mark]) -> list[Mark]:
+    """The empty server and, of a long run, some of the others, evenly."""
+    empty, *warm = marks
+    step = max(1, -(-len(warm) // _MOST_MOMENTS))
+    return [empty, *warm[::step]]
 
 
 def judge_captures(folder: Folder) -> list[Check]:
@@ -145,12 +193,12 @@ def judge_captures(folder: Folder) -> list[Check]:
     checks = []
     for part, marks in folder.marks().items():
         capture = folder.capture(part)
-        if len(marks) != 3 or not capture.is_file():
+        if len(marks) < 2 or not capture.is_file():
             told = "ended before it was warm"
             checks.append(Check("memory by memray", told, "by the budget", Outcome.UNKNOWN))
             continue
         with _flamegraph(capture, folder.path / f"flamegraph-{part}.html"):
-            checks += judge_heap(read_heap(capture, marks), marks, budget)
+            checks += judge_heap(read_heap(capture, marks), budget)
     return checks
 
 
@@ -170,16 +218,9 @@ def _flamegraph(capture: Path, page: Path) -> Iterator[None]:
         raise subprocess.CalledProcessError(drawing.returncode, command)
 
 
-def _minus(after: Live, before: Live) -> Live:
-    """With what became less, too."""
-    difference = Counter(after)
-    difference.subtract(before)
-    return difference
-
-
-def _most(of: Live, share: int) -> str:
+def _most(of: dict[Site, float]) -> str:
     most = sorted(of.items(), key=lambda item: -item[1])[:_MOST_SITES]
-    return ", ".join(f"{site.where} {size / max(1, share):.0f} B" for site, size in most)
+    return ", ".join(f"{site.where} {size:.0f} B" for site, size in most)
 
 
 def _kb(size: float) -> str:

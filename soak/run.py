@@ -149,8 +149,6 @@ class Run:
         self, server: Server | None, sampler: Sampler, people: Crowd, audience: Audience
     ) -> None:
         due = time.monotonic()
-        is_warm = False
-        sample: Sample | None = None
         while not self._stop.is_set() and self.left_s > 0:
             doing = self._doing(people, audience)
             try:
@@ -163,13 +161,10 @@ class Run:
             else:
                 self._folder.add_sample(sample)
                 self._tell(Progress(self.left_s, self._phase, sample))
-                if not is_warm and self._at() - self._from_s >= self._scenario.warm_up:
-                    is_warm = True
+                if self._at() - self._from_s >= self._scenario.warm_up:
                     self._mark(sample)
             due += SAMPLE_S
             await _wait(self._stop, min(self.left_s, due - time.monotonic()))
-        if sample is not None:
-            self._mark(sample)
 
     def _trouble(self, server: Server | None) -> AbstractAsyncContextManager[None]:
         """To the worker of our own server alone."""

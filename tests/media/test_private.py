@@ -40,6 +40,7 @@ from aiortc.rtp import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from OpenSSL import SSL
 
 from media import private, reports
 from media.track import RtpPacket
@@ -277,6 +278,26 @@ async def test_peers_share_one_certificate(monkeypatch: pytest.MonkeyPatch) -> N
     assert len(prints) == 1
 
 
+async def test_peers_share_one_context_which_keeps_no_session(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rtcpeerconnection, "RTCCertificate", RTCCertificate)
+    private.share_certificate()
+    async with calling() as one, calling() as other:
+        await one.heard(1)
+        await other.heard(1)
+        contexts = {
+            vars(transceiver.receiver.transport)["_ssl"].get_context()
+            for call in (one, other)
+            for connection in (call.sending, call.hearing)
+            for transceiver in connection.getTransceivers()
+        }
+
+    (context,) = contexts
+    mode = vars(SSL)["_lib"].SSL_CTX_get_session_cache_mode(context._context)
+    assert mode == SSL.SESS_CACHE_OFF
+
+
 # The private names, one by one
 
 
@@ -287,6 +308,7 @@ async def test_peers_share_one_certificate(monkeypatch: pytest.MonkeyPatch) -> N
         (RTCDtlsTransport, "_recv_next"),
         (aioice.ice.StunProtocol, "datagram_received"),
         (rtcpeerconnection, "RTCCertificate"),
+        (RTCCertificate, "_create_ssl_context"),
         (aioice.ice, "get_host_addresses"),
         (aioice.ice, "CONSENT_FAILURES"),
     ],

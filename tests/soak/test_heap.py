@@ -1,7 +1,7 @@
 import subprocess
 import sys
 import time
-from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,14 +11,23 @@ from soak.heap import BUDGET, PARTS, Budget, Heap, Site, judge_heap, read_heap, 
 from soak.verdict import Check, Outcome
 
 ROOT = Path(__file__).parents[2]
-BUDGETS = Budget({"media": 1000, "room": 500}, per_join=100, per_join_and_site=50)
-MARKS = [Mark(0, 0.0, 0, 0), Mark(0, 60.0, 10, 10), Mark(0, 120.0, 10, 30)]
+BUDGETS = Budget({"media": 1000, "room": 500}, 100, 50, sure_within=200)
 DECODER = Site("media", "media/opus.py:61")
 EVENT = Site("room", "server/room.py:289")
+JOINS_EACH = 20
+MOMENTS = 16
+SOME_SPEAKERS = [10, 13, 9, 12, 14, 8, 11, 10, 13, 9, 12, 15, 8, 11, 12, 10]
 
 
-def heap(empty: dict[Site, int], warm: dict[Site, int], end: dict[Site, int]) -> Heap:
-    return Heap(Counter(empty), Counter(warm), Counter(end))
+def heap(live: Callable[[int, int], dict[Site, float]], moments: int = MOMENTS) -> Heap:
+    """`live` tells what is, of so many joins and speakers."""
+    warm = [
+        Mark(0, 60.0 + number, SOME_SPEAKERS[number], (number + 1) * JOINS_EACH)
+        for number in range(moments)
+    ]
+    marks = [Mark(0, 0.0, 0, 0), *warm]
+    held = [live(mark.joins, mark.speakers) for mark in marks]
+    return Heap(marks, {site: [round(of[site]) for of in held] for site in held[0]})
 
 
 def check(checks: list[Check], what: str) -> Check:
@@ -52,46 +61,57 @@ def test_who_answers_for_an_allocation(stack: list[tuple[str, str, int]], site: 
     assert site_of(stack) == site
 
 
-def test_what_a_speaker_takes_is_what_came_since_the_server_was_empty() -> None:
-    found = heap({DECODER: 5000}, {DECODER: 14_000}, {DECODER: 14_000})
-    checks = judge_heap(found, MARKS, BUDGETS)
+def test_what_a_speaker_takes_is_what_is_there_beside_the_empty_server() -> None:
+    checks = judge_heap(heap(lambda _, speakers: {DECODER: 5000 + 900 * speakers}), BUDGETS)
     assert check(checks, "memory of media").found == "0.9 kB a speaker"
     assert {c.outcome for c in checks} == {Outcome.PASSED}
 
 
 def test_what_is_over_the_budget_is_named_by_its_place() -> None:
-    found = heap({}, {EVENT: 5100, DECODER: 10}, {EVENT: 5100, DECODER: 10})
-    checks = judge_heap(found, MARKS, BUDGETS)
+    found = heap(lambda _, speakers: {EVENT: 510 * speakers, DECODER: speakers})
+    checks = judge_heap(found, BUDGETS)
     over = check(checks, "memory of room")
     assert over.outcome is Outcome.FAILED
-    assert "server/room.py:289" in over.found
+    assert "server/room.py:289 510 B" in over.found
     assert "opus" not in over.found
     assert check(checks, "memory of media").outcome is Outcome.PASSED
 
 
 def test_what_grows_with_joins_is_named_by_its_place() -> None:
-    found = heap({}, {DECODER: 1000}, {DECODER: 1000, EVENT: 51 * 20})
-    grown = check(judge_heap(found, MARKS, BUDGETS), "left of a join")
-    assert grown.outcome is Outcome.FAILED
-    assert "server/room.py:289 51 B" in grown.found
+    found = heap(lambda joins, speakers: {DECODER: 900 * speakers, EVENT: 53 * joins})
+    left = check(judge_heap(found, BUDGETS), "left of a join")
+    assert left.outcome is Outcome.FAILED
+    assert left.found.startswith("+53 B of each of 300")
+    assert left.found.endswith("server/room.py:289 53 B")
 
 
 def test_many_places_that_each_grow_a_little_are_over_in_all() -> None:
-    many = {Site("room", f"server/room.py:{line}"): 30 * 20 for line in range(4)}
-    grown = check(judge_heap(heap({}, {}, many), MARKS, BUDGETS), "left of a join")
-    assert grown.outcome is Outcome.FAILED
+    many = [Site("room", f"server/room.py:{line}") for line in range(4)]
+    found = heap(lambda joins, _: dict.fromkeys(many, 30 * joins))
+    assert check(judge_heap(found, BUDGETS), "left of a join").outcome is Outcome.FAILED
 
 
-def test_who_is_there_besides_is_no_growth() -> None:
-    marks = [MARKS[0], Mark(0, 60.0, 10, 10), Mark(0, 120.0, 20, 30)]
-    found = heap({}, {DECODER: 9000}, {DECODER: 18_000})
-    assert check(judge_heap(found, marks, BUDGETS), "left of a join").outcome is Outcome.PASSED
+def test_who_comes_and_goes_is_no_growth_also_beside_what_stays_as_it_is() -> None:
+    found = heap(lambda _, speakers: {DECODER: 90_000 * speakers, EVENT: 950_000})
+    left = check(judge_heap(found, BUDGETS), "left of a join")
+    assert left.found.startswith(("+0 B", "-0 B"))
+    assert left.outcome is Outcome.PASSED
 
 
-def test_without_joins_growth_is_not_known() -> None:
-    marks = [MARKS[0], MARKS[1], Mark(0, 120.0, 10, 10)]
-    grown = check(judge_heap(heap({}, {}, {}), marks, BUDGETS), "left of a join")
-    assert grown.outcome is Outcome.UNKNOWN
+def test_a_single_moment_at_which_more_was_held_is_no_growth() -> None:
+    last = MOMENTS * JOINS_EACH
+    found = heap(lambda joins, _: {EVENT: 5_000 if joins == last else 0})
+    assert check(judge_heap(found, BUDGETS), "left of a join").outcome is Outcome.PASSED
+
+
+def test_what_is_not_sure_does_not_pass() -> None:
+    found = heap(lambda joins, _: {DECODER: 80_000 * (joins // JOINS_EACH % 2)})
+    assert check(judge_heap(found, BUDGETS), "left of a join").outcome is Outcome.UNKNOWN
+
+
+def test_of_few_moments_nothing_is_known() -> None:
+    found = heap(lambda joins, _: {EVENT: 1000 * joins}, moments=5)
+    assert check(judge_heap(found, BUDGETS), "left of a join").outcome is Outcome.UNKNOWN
 
 
 _HOLDS = """
@@ -122,11 +142,8 @@ def test_a_capture_tells_what_was_live_at_each_moment(tmp_path: Path) -> None:
     assert all(moment > began for moment in moments)
     found = read_heap(capture, [Mark(0, moment, 0, 0) for moment in moments])
 
-    def large(live: Counter[Site]) -> dict[str, int]:
-        return {site.where: size for site, size in live.items() if size > 500_000}
-
-    held = [
-        large(Counter({s: n for s, n in live.items() if "holds.py" in s.where}))
-        for live in (found.empty, found.warm, found.end)
-    ]
-    assert [sum(sizes.values()) // 1_000_000 for sizes in held] == [0, 1, 3]
+    held = [0, 0, 0]
+    for site, live in found.live.items():
+        if "holds.py" in site.where:
+            held = [sum(both) for both in zip(held, live, strict=True)]
+    assert [size // 1_000_000 for size in held] == [0, 1, 3]
