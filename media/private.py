@@ -303,6 +303,8 @@ class _Certificate(RTCCertificate):
             context = self._contexts[wanted] = super()._create_ssl_context(srtp_profiles)
             # nobody resumes a session, and it would keep 20,000
             context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+            # 33 kB of each connection, for the moment in which it reads
+            context.set_mode(SSL.MODE_RELEASE_BUFFERS)
         return context
 
 

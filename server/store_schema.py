@@ -236,6 +236,8 @@ def _set_pragmas(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
     # a commit is on the disk when it returns: two a second at most, so its price is no matter
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.execute("PRAGMA foreign_keys=ON")
+    # 256 KiB instead of 2 MiB of each connection: what is read again is little
+    cursor.execute("PRAGMA cache_size=-256")
     cursor.close()
 
 

@@ -64,6 +64,7 @@ class Crowd:
         self._samples = load_speech()
         self._has_gathered = asyncio.Event()
         self._numbers = 0
+        self._short = 0  # who could not join, and is made up for
         self._random = random.Random(load.network.seed)
 
     async def gather(self) -> float:
@@ -96,11 +97,12 @@ class Crowd:
         try:
             if self.peers:
                 await self.let_go(self._random.choice(self.peers))
-            joined, failed = await join_all(lambda _: self._make(), 1, 1)
         except _TROUBLE:
             self.failed += 1  # the server did not take the leave
-            return
+        wanted, self._short = 1 + self._short, 0
+        joined, failed = await join_all(lambda _: self._make(), wanted, 1)
         self.failed += failed
+        self._short += failed
         for peer in joined:
             self._begin(peer)
 
