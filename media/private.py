@@ -8,7 +8,8 @@ these names to the versions that `pyproject.toml` admits.
 - aiortc makes a certificate and a context of OpenSSL for every connection; one for the process
   will do.
 - aioice leaves loopback out of its host addresses and has no setting for them.
-- aioice ends a peer without consent after 6 checks, up to 39 s; five keep it below 35.
+- aioice ends a peer without consent after 6 checks, up to 39 s; five keep it to 35. It does not
+  follow one whose address changed, as a router's does that forgot it; `contain` lets it.
 - One datagram that aioice or aiortc cannot read, an empty one even, raises into the event loop
   or closes the connection, and anyone may send it. `contain` makes it cost itself alone.
 """
@@ -24,6 +25,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import aioice.ice
+import aioice.stun
 import aiortc.rtcpeerconnection
 import ifaddr
 import pylibsrtp
@@ -262,6 +264,48 @@ class _Socket(aioice.ice.StunProtocol):
             super().datagram_received(data, addr)
 
 
+class _Agent(aioice.Connection):
+    """aioice's, which goes over to another pair that gives consent where its own gives none: to the
+    address from which the peer's checks come now. An instance becomes one by `__class__`."""
+
+    async def query_consent(self) -> None:
+        failures = 0
+        while failures < aioice.ice.CONSENT_FAILURES:
+            await asyncio.sleep(aioice.ice.CONSENT_INTERVAL * (0.8 + 0.4 * random.random()))
+            for component, pair in list(self._nominated.items()):
+                if await self._consents(pair):
+                    failures = 0
+                elif (other := await self._another(pair)) is not None:
+                    self._nominated[component] = other
+                    failures = 0
+                else:
+                    failures += 1
+        self._query_consent_task = None
+        await self.close()
+
+    async def _another(self, than: aioice.ice.CandidatePair) -> aioice.ice.CandidatePair | None:
+        pairs = [
+            pair
+            for pair in self._check_list
+            if pair is not than
+            and pair.component == than.component
+            and pair.state is aioice.ice.CandidatePair.State.SUCCEEDED
+        ]
+        answers = await asyncio.gather(*map(self._consents, pairs))
+        return next((pair for pair, consents in zip(pairs, answers, strict=True) if consents), None)
+
+    async def _consents(self, pair: aioice.ice.CandidatePair) -> bool:
+        request = self.build_request(pair, nominate=False)
+        key = str(self.remote_password).encode()
+        try:
+            await pair.protocol.request(
+                request, pair.remote_addr, integrity_key=key, retransmissions=0
+            )
+        except aioice.stun.TransactionError:
+            return False
+        return True
+
+
 class _Dtls(RTCDtlsTransport):
     """aiortc's, which goes on after a datagram that it cannot read. An instance becomes one
     by `__class__`."""
@@ -285,6 +329,7 @@ def contain(connection: RTCPeerConnection) -> None:
         transports.add(connection.sctp.transport)
     for dtls in transports:
         dtls.__class__ = _Dtls
+        dtls.transport._connection.__class__ = _Agent
         for protocol in dtls.transport._connection._protocols:
             protocol.__class__ = _Socket
 

@@ -45,6 +45,7 @@ from OpenSSL import SSL
 from media import private, reports
 from media.track import RtpPacket
 from tests.clients import Voice
+from tests.nat import nat
 from tests.speech import tone
 
 
@@ -312,6 +313,9 @@ async def test_peers_share_one_context_which_keeps_little(
         (RTCCertificate, "_create_ssl_context"),
         (aioice.ice, "get_host_addresses"),
         (aioice.ice, "CONSENT_FAILURES"),
+        (aioice.ice, "CONSENT_INTERVAL"),
+        (aioice.Connection, "query_consent"),
+        (aioice.Connection, "build_request"),
     ],
 )
 def test_what_we_replace_is_there(owner: object, name: str) -> None:
@@ -829,8 +833,47 @@ async def test_a_peer_without_consent_is_given_up_after_five_checks(
         await theirs.close()
 
     assert len(checks) == private.CONSENT_FAILURES
-    # each check is at most 6 s after the one before it, and waits 0.5 s for its answer
-    assert private.CONSENT_FAILURES * (5 * 1.2 + 0.5) < 35
+    # each check is at most 6 s after the one before it, waits 0.5 s for its answer, and as long
+    # again for other pairs
+    assert private.CONSENT_FAILURES * (5 * 1.2 + 0.5 + 0.5) <= 35
+
+
+async def test_a_peer_whose_router_forgot_its_port_is_followed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(aioice.ice, "CONSENT_INTERVAL", 0.02)
+    monkeypatch.setattr(aioice.stun, "RETRY_RTO", 0.1)
+    private.gather_on(["127.0.0.1"], loopback=True)
+    ours, theirs = aioice.Connection(False), aioice.Connection(True)
+    ours.__class__ = private._Agent
+    try:
+        await ours.gather_candidates()
+        (candidate,) = ours.local_candidates
+        async with nat((candidate.host, candidate.port)) as router:
+            candidate.host, candidate.port = router.address
+            await _connect_to(theirs, ours, candidate)
+            await router.rebind()
+            # both ask for consent some twenty times
+            await asyncio.sleep(1.0)
+            await ours.send(b"still there")
+            async with asyncio.timeout(5):
+                assert await theirs.recv() == b"still there"
+    finally:
+        await ours.close()
+        await theirs.close()
+
+
+async def _connect_to(
+    theirs: aioice.Connection, ours: aioice.Connection, candidate: aioice.Candidate
+) -> None:
+    """`theirs` is told one address; `ours` is told none."""
+    await theirs.gather_candidates()
+    for one, other in ((ours, theirs), (theirs, ours)):
+        other.remote_username, other.remote_password = one.local_username, one.local_password
+    await theirs.add_remote_candidate(candidate)
+    await theirs.add_remote_candidate(None)
+    async with asyncio.timeout(5):
+        await asyncio.gather(ours.connect(), theirs.connect())
 
 
 async def _connect(ours: aioice.Connection, theirs: aioice.Connection) -> None:
