@@ -240,7 +240,8 @@ class Nextcloud:
         app.router.add_get(SETTINGS_PATH, self._settings)
         app.router.add_post(BACKEND_PATH, self._backend)
         app.router.add_put(STATUS_PATH, self._app_status)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        # as Apache closes connections that wait
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, keepalive_timeout=5.0)
         await runner.setup()
         try:
             await web.TCPSite(runner, "127.0.0.1", 0).start()

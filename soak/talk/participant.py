@@ -120,6 +120,12 @@ class Participant:
         told = zip(self.talking.seen, self.talking.arrived, strict=True)
         return [Transcript.of(m, at) for m, at in told if _is_transcript(m)]
 
+    async def captions(self) -> AsyncIterator[Transcript]:
+        """What bots send, read already or to come, without an end."""
+        async for message in self.talking.each():
+            if _is_transcript(message):
+                yield Transcript.of(message)
+
     async def wait_for_transcript(
         self, wanted: Callable[[Transcript], bool], *, within_s: float = 20.0
     ) -> Transcript:

@@ -47,7 +47,7 @@ class CannotStart(Exception):
 
 
 class Missing(CannotStart):
-    """Something that has to be installed, or root."""
+    """Calls of Talk need something that is not there."""
 
 
 class Daemon:
@@ -190,9 +190,9 @@ def check_installed() -> None:
     """Raises `Missing`."""
     for program, package in _PROGRAMS.items():
         if shutil.which(program) is None:
-            raise Missing(f"{package} is not installed")
+            raise Missing(f"calls of Talk: {package} is not installed")
     if os.geteuid() != 0:
-        raise Missing("an address of its own for media needs root")
+        raise Missing("calls of Talk: an address of its own for media needs root")
 
 
 def _janus(folder: Path, iface: str, address: str) -> Daemon:

@@ -9,11 +9,15 @@ import pytest
 from soak.talk import stack
 
 
-@asynccontextmanager
-async def talk_stack(folder: Path) -> AsyncIterator[stack.TalkStack]:
+def skip_without_talk() -> None:
     try:
         stack.check_installed()
     except stack.Missing as missing:
         pytest.skip(str(missing))
+
+
+@asynccontextmanager
+async def talk_stack(folder: Path) -> AsyncIterator[stack.TalkStack]:
+    skip_without_talk()
     async with stack.talk_stack(folder) as started:
         yield started
