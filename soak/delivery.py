@@ -17,7 +17,7 @@ SETTLE_S = 20.0  # a listener who lost the line comes back within this
 _AT_THE_DOOR_S = 2.0
 # Who is in a call may be told before the reader of its room is.
 _EARLY_S = 5.0
-_KNOWN_S = 120.0
+_KNOWN_S = 120.0  # what comes after that is no longer told apart
 
 
 @dataclass(slots=True)
