@@ -18,6 +18,7 @@ from soak.report import write_report
 from soak.run import Run
 from soak.scenario import BadScenario, Scenario, load_scenario, seconds
 from soak.server import CannotServe
+from soak.talk.stack import CannotStart, check_installed
 
 _USAGE = 2
 
@@ -31,7 +32,7 @@ def main() -> None:
         folder = Folder(given.resume) if given.resume else _begin(given)
         folder.what()
         asyncio.run(_run(folder))
-    except (BadScenario, CannotServe, OSError) as error:
+    except (BadScenario, CannotServe, CannotStart, OSError) as error:
         sys.stderr.write(f"soak: {error}\n")
         sys.exit(_USAGE)
     sys.exit(0 if write_report(folder, sys.stdout) else 1)
@@ -44,7 +45,9 @@ def _arguments() -> argparse.Namespace:
         epilog="python -m soak report DIR: draw and judge what is in the folder by now",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("scenario", nargs="?", default="day", help="a TOML file, or day or short")
+    parser.add_argument(
+        "scenario", nargs="?", default="day", help="a TOML file, or day, short, calls"
+    )
     parser.add_argument("--for", dest="for_s", type=_duration, default=600.0, metavar="10m|24h|7d")
     parser.add_argument("--url", help="a server that runs; else one is started")
     parser.add_argument("--out", type=Path, help="the run's folder; else soak-runs/ and the time")
@@ -67,6 +70,12 @@ def _duration(text: str) -> float:
 
 def _begin(given: argparse.Namespace) -> Folder:
     scenario = load_scenario(given.scenario)
+    if scenario.calls.count:
+        if given.url:
+            raise BadScenario(
+                f"{given.scenario}: calls need a server that the soak starts; leave out --url"
+            )
+        check_installed()
     name = time.strftime("%Y-%m-%d-%H%M%S")
     folder = Folder(given.out or Path("soak-runs") / name)
     url = given.url.rstrip("/") if given.url else None

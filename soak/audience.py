@@ -8,18 +8,16 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import fields
 from functools import partial
+from typing import Any
 
 import aiohttp
 
 from soak.delivery import Delivery
 from soak.samples import Reading
+from soak.sse import LOST, SseReader, again_and_again, captions_of
 
-_AGAIN_S = 0.5
 _NOT_READ_FOR_S = 60.0  # the server lets go of who does not read for 20 s
-_LOST = (aiohttp.ClientError, ConnectionError, TimeoutError)
 
 
 class Audience:
@@ -40,16 +38,16 @@ class Audience:
     async def run(self) -> None:
         """Read until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            for room in self._deliveries:
-                sse = _Sse(self._session, self._captions(room), self._deliveries[room])
-                tasks.create_task(self._again(sse.once), name="soak-sse")
+            for room, delivery in self._deliveries.items():
+                reader = self._sse(room, delivery)
+                tasks.create_task(again_and_again(reader.once), name="soak-sse")
             for room, name in self._pages:
                 url = f"{self._url}/api/v1/rooms/{room}/ws"
                 page = _Page(self._session, url, name, self._deliveries[room])
-                tasks.create_task(self._again(page.once), name="soak-page")
+                tasks.create_task(again_and_again(page.once), name="soak-page")
             for room in self._slow:
-                sleeper = partial(self._read_nothing, self._captions(room))
-                tasks.create_task(self._again(sleeper), name="soak-slow")
+                sleeper = partial(self._read_nothing, captions_of(self._url, room))
+                tasks.create_task(again_and_again(sleeper), name="soak-slow")
 
     @property
     def readers(self) -> int:
@@ -60,49 +58,21 @@ class Audience:
         now = time.monotonic()
         for delivery in self._deliveries.values():
             delivery.judge(now)
-        names = [field.name for field in fields(Reading)]
-        every = self._deliveries.values()
-        return Reading(**{name: sum(getattr(d, name) for d in every) for name in names})
+        return Reading.of(self._deliveries.values())
 
-    async def _again(self, once: Callable[[], Awaitable[None]]) -> None:
-        while True:
-            with contextlib.suppress(*_LOST):
-                await once()
-            await asyncio.sleep(_AGAIN_S)
+    def _sse(self, room: str, delivery: Delivery) -> SseReader:
+        def came() -> None:
+            delivery.came("sse", time.monotonic())
 
-    def _captions(self, room: str) -> str:
-        return f"{self._url}/api/v1/rooms/{room}/captions"
+        def take(told: dict[str, Any]) -> None:
+            delivery.told("sse", told["seq"], time.monotonic())
+
+        return SseReader(self._session, captions_of(self._url, room), came, take)
 
     async def _read_nothing(self, url: str) -> None:
         async with self._session.get(url) as answer:
             answer.raise_for_status()
             await asyncio.sleep(_NOT_READ_FOR_S)
-
-
-class _Sse:
-    """A reader of a room's captions; it has one place, which it keeps over lost lines."""
-
-    def __init__(self, session: aiohttp.ClientSession, url: str, delivery: Delivery) -> None:
-        self._session = session
-        self._url = url
-        self._delivery = delivery
-        self._last_id = ""
-
-    async def once(self) -> None:
-        headers = {"Last-Event-ID": self._last_id} if self._last_id else {}
-        timeout = aiohttp.ClientTimeout(total=None, sock_read=30)
-        async with self._session.get(self._url, headers=headers, timeout=timeout) as answer:
-            answer.raise_for_status()
-            if not self._last_id:
-                self._delivery.came("sse", time.monotonic())
-            async for line in answer.content:
-                self._take(line.decode())
-
-    def _take(self, line: str) -> None:
-        if line.startswith("id: "):
-            self._last_id = line[4:].strip()
-        elif line.startswith("data: ") and (told := json.loads(line[6:])).get("final"):
-            self._delivery.told("sse", told["seq"], time.monotonic())
 
 
 class _Page:
@@ -130,7 +100,7 @@ class _Page:
                     if message.type is aiohttp.WSMsgType.TEXT:
                         self._take(message.data)
             except asyncio.CancelledError:
-                with contextlib.suppress(*_LOST):
+                with contextlib.suppress(*LOST):
                     await socket.send_json({"type": "bye"})
                 raise
 

@@ -6,6 +6,7 @@ of days survives its terminal; one that was interrupted goes on as its next part
 """
 
 import json
+import shutil
 import time
 from collections import defaultdict
 from dataclasses import asdict, dataclass
@@ -100,6 +101,13 @@ class Folder:
 
     def capture(self, part: int) -> Path:
         return self._file(f"memray-{part}.bin")
+
+    def make_talk(self, part: int) -> Path:
+        """An empty one for the servers behind Talk."""
+        path = self._file(f"talk-{part}").resolve()
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir()
+        return path
 
     def log(self) -> Path:
         return self._file("server.log")

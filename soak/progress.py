@@ -45,7 +45,20 @@ class Board:
             ("first text", f"p50 {_s(first, 0.5)}, p95 {_s(first, 0.95)} over a minute"),
             ("end to final", f"p50 {_s(final, 0.5)}, p95 {_s(final, 0.95)}"),
             ("finals", f"{told.delivered} told, {told.missing} missing, {told.twice} twice"),
+            *self._calls(now),
             ("dropped", f"{now.chunks_dropped} chunks; {now.ledger_wrong} ledgers do not add up"),
+        ]
+
+    def _calls(self, now: Sample) -> list[tuple[str, str]]:
+        if not self._scenario.calls.count:
+            return []
+        told, doing = now.in_calls, now.doing
+        return [
+            ("calls", f"{now.calls} go on; {doing.calls} opened, {doing.calls_failed} failed"),
+            (
+                "finals in them",
+                f"{told.delivered} told, {told.missing} missing, {told.twice} twice",
+            ),
         ]
 
     def _slope(self) -> str:

@@ -18,7 +18,7 @@ from soak.folder import Folder
 from soak.heap import judge_captures
 from soak.run import SAMPLE_S
 from soak.samples import Sample, grown, quantile
-from soak.verdict import Check, Figures, Outcome, figures, judge, judge_leaving
+from soak.verdict import Check, Figures, Outcome, figures, judge, judge_calls, judge_leaving
 
 _MARKS = {Outcome.PASSED: "✓", Outcome.FAILED: "✗", Outcome.UNKNOWN: "?"}
 _MOST_POINTS = 2000  # a plot has no more pixels
@@ -53,6 +53,7 @@ def _checks(folder: Folder, samples: list[Sample]) -> list[Check]:
         _judge_length(samples, folder.what()["for_s"]),
         _judge_life(folder.events()),
         *judge(samples, scenario.limits, scenario.warm_up),
+        *(judge_calls(samples) if scenario.calls.count else []),
         *(check for end in ends for check in judge_leaving(end.before, end.after, _POOL)),
         *([] if ends else [Check("left at the end", "not seen", "nothing", Outcome.UNKNOWN)]),
         *(judge_captures(folder) if folder.what()["memray"] else []),
@@ -160,6 +161,8 @@ def _plots(samples: list[Sample], events: list[dict[str, Any]]) -> str:
                 "chunks dropped": lambda s: s.chunks_dropped,
                 "finals missing": lambda s: s.reading.missing,
                 "joins failed": lambda s: s.doing.failed,
+                "finals missing in calls": lambda s: s.in_calls.missing,
+                "calls failed": lambda s: s.doing.calls_failed,
             },
         ),
     ]

@@ -4,6 +4,7 @@ Everything is noted in the run's folder as it comes.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
@@ -13,11 +14,14 @@ from typing import Any
 import aiohttp
 
 from soak.audience import Audience
+from soak.calls import Calls
 from soak.folder import Ends, Folder, Mark
 from soak.load import Crowd, Load, crowd
+from soak.pause import pause
 from soak.samples import Doing, Reading, Sample, Sampler
 from soak.sender import Network
 from soak.server import OURS, Server, free_port, serving, settings
+from soak.talk.stack import TalkStack, talk_stack
 from soak.trouble import make_trouble
 
 SAMPLE_S = 5.0
@@ -66,9 +70,11 @@ class Run:
         self._stop.set()
 
     async def go(self) -> None:
-        """Raises `CannotServe`; what happens to the server later is in the folder."""
+        """Raises `CannotServe`, `CannotStart`; what happens to the server later is in the
+        folder."""
         async with AsyncExitStack() as stack:
-            server = await self._server(stack)
+            talk = await self._talk(stack)
+            server = await self._server(stack, talk)
             url = server.url if server is not None else str(self._url)
             pid = server.pid if server is not None else None
             session = await stack.enter_async_context(
@@ -78,33 +84,46 @@ class Run:
                 )
             )
             sampler = Sampler(session, url, pid)
-            before = await self._rehearse(sampler, url)
+            before = await self._rehearse(sampler, url, talk)
             self._mark(before)
             self._began = time.monotonic()
             audience = self._audience(session, url)
-            doing = await self._speak(server, sampler, url, audience)
+            wanted = self._scenario
+            calls = Calls(url, talk, wanted.calls, wanted.talkers, self._note)
+            doing = await self._speak(server, sampler, url, audience, calls)
             if server is None or server.process.returncode is None:
-                told = audience.reading
                 try:
-                    after = await self._when_gone(lambda: self._take(sampler, doing, told()))
+                    after = await self._when_gone(
+                        lambda: self._take(sampler, doing, audience.reading(), calls.reading())
+                    )
                 except _NO_SAMPLE:
                     self._note("the server ended")
                 else:
                     self._folder.add_ends(Ends(self._part, before, after))
 
-    async def _rehearse(self, sampler: Sampler, url: str) -> Sample:
-        """One speaker comes and goes, so that what the server makes once is there. Returns what is
-        seen when nobody is."""
+    async def _rehearse(self, sampler: Sampler, url: str, talk: TalkStack | None) -> Sample:
+        """One speaker comes and goes, and one in a call, so that what the server makes once is
+        there. Returns what is seen when nobody is."""
         self._phase = "one speaker, before the others"
-        async with crowd(replace(self._load(url), speakers=1, cycles_per_minute=0)) as people:
+        in_call = self._scenario.calls.model_copy(update={"count": 1, "speakers": 1})
+        calls = Calls(url, talk, in_call, 1.0, self._note)
+        alone = replace(self._load(url), speakers=1, cycles_per_minute=0)
+        async with calls.going_on(), crowd(alone) as people:
             await people.gather()
             await asyncio.sleep(_SETTLE_S)
-        return await self._when_gone(lambda: self._take(sampler, Doing(), Reading()))
+        return await self._when_gone(lambda: self._take(sampler, Doing(), Reading(), Reading()))
 
-    async def _server(self, stack: AsyncExitStack) -> Server | None:
+    async def _talk(self, stack: AsyncExitStack) -> TalkStack | None:
+        """Nothing of it where the scenario has no calls."""
+        if not self._scenario.calls.count:
+            return None
+        return await stack.enter_async_context(talk_stack(self._folder.make_talk(self._part)))
+
+    async def _server(self, stack: AsyncExitStack, talk: TalkStack | None) -> Server | None:
         if self._url is not None:
             return None
-        environment = settings(self._folder.path, free_port(), self._scenario.server)
+        more = {**self._scenario.server, **(talk.environment if talk is not None else {})}
+        environment = settings(self._folder.path, free_port(), more)
         command = OURS
         if self._memray:
             python, *what = OURS
@@ -133,38 +152,51 @@ class Run:
         )
 
     async def _speak(
-        self, server: Server | None, sampler: Sampler, url: str, audience: Audience
+        self, server: Server | None, sampler: Sampler, url: str, audience: Audience, calls: Calls
     ) -> Doing:
         """Everyone comes, speaks for the time that is left, and goes."""
         async with crowd(self._load(url)) as people:
             self._phase = "gathering"
             await people.gather()
             self._phase = "speaking"
-            async with _meanwhile(audience.run()), self._trouble(server):
-                await self._sample_until_over(server, sampler, people, audience)
+            async with _meanwhile(audience.run()), calls.going_on(), self._trouble(server):
+                await self._sample_until_over(server, sampler, people, audience, calls)
             self._phase = "all leave"
-            return self._doing(people, audience)
+            if self._scenario.calls.count:
+                # what was said last in them is judged by now
+                with contextlib.suppress(*_NO_SAMPLE):
+                    await self._sample(sampler, people, audience, calls)
+            return self._doing(people, audience, calls)
 
     async def _sample_until_over(
-        self, server: Server | None, sampler: Sampler, people: Crowd, audience: Audience
+        self,
+        server: Server | None,
+        sampler: Sampler,
+        people: Crowd,
+        audience: Audience,
+        calls: Calls,
     ) -> None:
         due = time.monotonic()
         while not self._stop.is_set() and self.left_s > 0:
-            doing = self._doing(people, audience)
             try:
-                sample = await self._take(sampler, doing, audience.reading())
+                await self._sample(sampler, people, audience, calls)
             except _NO_SAMPLE as error:
                 self._note(f"no sample: {type(error).__name__}")
                 if server is not None and server.process.returncode is not None:
                     self._note("the server ended")
                     return
-            else:
-                self._folder.add_sample(sample)
-                self._tell(Progress(self.left_s, self._phase, sample))
-                if self._at() - self._from_s >= self._scenario.warm_up:
-                    self._mark(sample)
             due += SAMPLE_S
-            await _wait(self._stop, min(self.left_s, due - time.monotonic()))
+            await pause(self._stop, min(self.left_s, due - time.monotonic()))
+
+    async def _sample(
+        self, sampler: Sampler, people: Crowd, audience: Audience, calls: Calls
+    ) -> None:
+        doing = self._doing(people, audience, calls)
+        sample = await self._take(sampler, doing, audience.reading(), calls.reading())
+        self._folder.add_sample(sample)
+        self._tell(Progress(self.left_s, self._phase, sample))
+        if self._at() - self._from_s >= self._scenario.warm_up:
+            self._mark(sample)
 
     def _trouble(self, server: Server | None) -> AbstractAsyncContextManager[None]:
         """To the worker of our own server alone."""
@@ -179,14 +211,18 @@ class Run:
             await asyncio.sleep(_SETTLE_S)
             sample = await take()
             self._tell(Progress(self.left_s, self._phase, sample))
-            if not (sample.rooms or sample.participants) or time.monotonic() > give_up:
+            is_anyone_there = sample.rooms or sample.participants or sample.calls
+            if not is_anyone_there or time.monotonic() > give_up:
                 return await _at_rest(take)
 
-    async def _take(self, sampler: Sampler, doing: Doing, reading: Reading) -> Sample:
-        return await sampler.take(self._at(), self._part, doing, reading)
+    async def _take(
+        self, sampler: Sampler, doing: Doing, reading: Reading, in_calls: Reading
+    ) -> Sample:
+        return await sampler.take(self._at(), self._part, doing, reading, in_calls)
 
-    def _doing(self, people: Crowd, audience: Audience) -> Doing:
-        return Doing(people.joined, people.failed, people.left, audience.readers)
+    def _doing(self, people: Crowd, audience: Audience, calls: Calls) -> Doing:
+        readers = audience.readers + calls.readers
+        return Doing(people.joined, people.failed, people.left, readers, calls.opened, calls.failed)
 
     def _mark(self, sample: Sample) -> None:
         if self._memray:
@@ -218,11 +254,3 @@ async def _at_rest(take: Callable[[], Awaitable[Sample]]) -> Sample:
         seen.append(await take())
     held = ("tasks", "sockets", "files", "threads")
     return replace(seen[-1], **{name: min(getattr(s, name) for s in seen) for name in held})
-
-
-async def _wait(event: asyncio.Event, at_most_s: float) -> None:
-    try:
-        async with asyncio.timeout(max(0.0, at_most_s)):
-            await event.wait()
-    except TimeoutError:
-        pass

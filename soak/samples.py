@@ -6,8 +6,8 @@ tell the rest. Samples go to a file as they come, one JSON object a line.
 
 import json
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 
 import aiohttp
@@ -30,6 +30,13 @@ class Reading:
     twice: int = 0
     late: int = 0
 
+    @classmethod
+    def of(cls, counts: Iterable[object]) -> "Reading":
+        """All of them together; each counts under the same names."""
+        every = list(counts)
+        names = [field.name for field in fields(cls)]
+        return cls(**{name: sum(getattr(each, name) for each in every) for name in names})
+
 
 @dataclass(frozen=True, slots=True)
 class Doing:
@@ -39,6 +46,8 @@ class Doing:
     failed: int = 0
     left: int = 0
     listeners: int = 0
+    calls: int = 0  # opened
+    calls_failed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +80,8 @@ class Sample:
     final: Buckets
     doing: Doing
     reading: Reading
+    in_calls: Reading = Reading()  # what those in calls were told who asked
+    calls: int = 0  # that the server is in
 
     @property
     def as_line(self) -> str:
@@ -85,14 +96,18 @@ class Sample:
     def of_line(cls, line: str) -> "Sample":
         """Raises `ValueError` where a run was killed while it wrote."""
         told = json.loads(line)
-        if not isinstance(told, dict) or set(told) != {field.name for field in fields(cls)}:
+        names = {field.name for field in fields(cls)}
+        needed = {field.name for field in fields(cls) if field.default is MISSING}
+        # of before there were calls, too
+        if not isinstance(told, dict) or not needed <= set(told) <= names:
             raise ValueError("is no sample")
         for name in ("server_mb", "worker_mb", "server_cpu_s", "worker_cpu_s"):
             told[name] = math.nan if told[name] is None else told[name]
         for name in ("first_text", "final"):
             told[name] = tuple((bound, count) for bound, count in told[name])
         told["doing"] = Doing(**told["doing"])
-        told["reading"] = Reading(**told["reading"])
+        for name in {"reading", "in_calls"} & set(told):
+            told[name] = Reading(**told[name])
         return cls(**told)
 
 
@@ -111,7 +126,14 @@ class Sampler:
         self._url = url
         self._pid = pid
 
-    async def take(self, at: float, part: int, doing: Doing, reading: Reading) -> Sample:
+    async def take(
+        self,
+        at: float,
+        part: int,
+        doing: Doing,
+        reading: Reading,
+        in_calls: Reading = Reading(),
+    ) -> Sample:
         """Raises `aiohttp.ClientError`, `TimeoutError` where the server does not answer."""
         scraped = Scraped(await self._text("/metrics"))
         ledger_wrong = _wrong(json.loads(await self._text("/api/v1/rooms")))
@@ -149,6 +171,8 @@ class Sampler:
             scraped.buckets("final_seconds"),
             doing,
             reading,
+            in_calls,
+            int(scraped.sum("talk_calls")),
         )
 
     async def _text(self, path: str) -> str:

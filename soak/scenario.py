@@ -52,6 +52,14 @@ class Troubles(_Part):
     stall: Seconds = 5.0
 
 
+class TalkCalls(_Part):
+    """Calls of Nextcloud Talk; only with a server that the soak started."""
+
+    count: Count = 0  # that go on at a time
+    speakers: Annotated[int, Field(ge=1)] = 3  # in each
+    length: Annotated[Seconds, Field(ge=10)] = 600.0  # then it ends, and begins anew
+
+
 class Limits(_Part):
     """What a run is held to. 0 leaves the slope unjudged, as a run of minutes has to."""
 
@@ -72,6 +80,7 @@ class Scenario(_Part):
     warm_up: Seconds = 120.0
     network: Way = Way()
     faults: Troubles = Troubles()
+    calls: TalkCalls = TalkCalls()
     limits: Limits = Limits()
     server: dict[str, str] = Field(default_factory=dict)  # its environment
 

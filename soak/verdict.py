@@ -13,7 +13,7 @@ from enum import Enum
 from itertools import pairwise
 from statistics import NormalDist, fmean
 
-from soak.samples import Buckets, Sample, grown, quantile, together
+from soak.samples import Buckets, Reading, Sample, grown, quantile, together
 from soak.scenario import Limits
 
 # The samples of a block have one mean: what one sample says of the next does not make the interval
@@ -64,6 +64,8 @@ class Figures:
     final_p95_s: float
     finals: int
     delivered: int
+    calls: int  # opened
+    delivered_in_calls: int
     worker_restarts: int
 
 
@@ -80,16 +82,24 @@ def judge(samples: Sequence[Sample], limits: Limits, warm_up_s: float) -> list[C
     chunks = increase(samples, lambda s: s.audio_s) * 10
     dropped = increase(samples, lambda s: s.chunks_dropped)
     tried = done(samples, lambda s: s.doing.joins + s.doing.failed)
-    failed = done(samples, lambda s: s.doing.failed) + increase(
-        samples, lambda s: s.speakers_failed
-    )
+    tried += done(samples, lambda s: s.doing.calls + s.doing.calls_failed)
+    failed = done(samples, lambda s: s.doing.failed + s.doing.calls_failed)
+    failed += increase(samples, lambda s: s.speakers_failed)
     return [
         *checks,
         _judge_share("chunks dropped", dropped, chunks, limits.dropped),
-        _judge_share("joins and speakers that failed", failed, tried, limits.errors),
-        *_judge_finals(samples),
-        _judge_pause(samples),
+        _judge_share("joins, calls and speakers that failed", failed, tried, limits.errors),
+        _judge_finals("finals, to each listener once", samples, _reading),
+        _judge_pause("longest time without a final", samples, _reading),
         _judge_count("samples in which audio was not accounted for", _wrong(samples)),
+    ]
+
+
+def judge_calls(samples: Sequence[Sample]) -> list[Check]:
+    """What those in calls were told, in a run that has some."""
+    return [
+        _judge_finals("finals, to each in a call once", samples, _in_calls),
+        _judge_pause("longest time without a final in calls", samples, _in_calls),
     ]
 
 
@@ -99,6 +109,7 @@ def judge_leaving(before: Sample, after: Sample, pool: int) -> list[Check]:
     and two files each."""
     more_threads = max(0, after.threads - before.threads)
     left = {
+        "calls": after.calls,
         "rooms": after.rooms,
         "participants": after.participants,
         "speakers": after.speakers,
@@ -136,6 +147,8 @@ def figures(samples: Sequence[Sample], warm_up_s: float) -> Figures:
         quantile(final, 0.95),
         int(increase(warm, lambda s: s.finals)),
         int(increase(warm, lambda s: s.reading.delivered)),
+        int(increase(warm, lambda s: s.doing.calls)),
+        int(increase(warm, lambda s: s.in_calls.delivered)),
         sum(a.worker_pid != b.worker_pid for a, b in _pairs([s for s in warm if s.worker_pid])),
     )
 
@@ -255,27 +268,28 @@ def _judge_share(what: str, part: float, whole: float, limit: float) -> Check:
     return Check(what, text, told, Outcome.PASSED if part <= limit * whole else Outcome.FAILED)
 
 
-def _judge_finals(samples: Sequence[Sample]) -> list[Check]:
-    told = done(samples, lambda s: s.reading.delivered)
-    if not told:
-        return [Check("finals, to each listener once", "none came", "all", Outcome.UNKNOWN)]
-    missing = done(samples, lambda s: s.reading.missing)  # without those that came late
-    twice = done(samples, lambda s: s.reading.twice)
+def _judge_finals(what: str, samples: Sequence[Sample], read: Callable[[Sample], Reading]) -> Check:
+    told = done(samples, lambda s: read(s).delivered)
+    missing = done(samples, lambda s: read(s).missing)  # without those that came late
+    twice = done(samples, lambda s: read(s).twice)
     text = f"{told:.0f} delivered, {missing:.0f} missing, {twice:.0f} twice"
-    outcome = Outcome.FAILED if missing or twice else Outcome.PASSED
-    return [Check("finals, to each listener once", text, "all", outcome)]
+    if missing or twice:
+        return Check(what, text, "all", Outcome.FAILED)
+    if not told:
+        return Check(what, "none came", "all", Outcome.UNKNOWN)
+    return Check(what, text, "all", Outcome.PASSED)
 
 
-def _judge_pause(samples: Sequence[Sample]) -> Check:
+def _judge_pause(what: str, samples: Sequence[Sample], read: Callable[[Sample], Reading]) -> Check:
     """The longest time in which nobody was told a final, though some talk all the time."""
     longest_s, since = 0.0, {s.part: s.at for s in reversed(samples)}
     for before, after in _pairs(samples):
-        if after.reading.finals > before.reading.finals:
+        if read(after).finals > read(before).finals:
             since[after.part] = after.at
         longest_s = max(longest_s, after.at - since[after.part])
     outcome = Outcome.PASSED if longest_s <= _LONGEST_PAUSE_S else Outcome.FAILED
     limit = f"at most {_LONGEST_PAUSE_S:.0f} s"
-    return Check("longest time without a final", f"{longest_s:.0f} s", limit, outcome)
+    return Check(what, f"{longest_s:.0f} s", limit, outcome)
 
 
 def _judge_count(what: str, count: int) -> Check:
@@ -288,6 +302,14 @@ def _wrong(samples: Sequence[Sample]) -> int:
 
 def _pairs(samples: Sequence[Sample]) -> list[tuple[Sample, Sample]]:
     return [(a, b) for a, b in pairwise(samples) if a.part == b.part]
+
+
+def _reading(sample: Sample) -> Reading:
+    return sample.reading
+
+
+def _in_calls(sample: Sample) -> Reading:
+    return sample.in_calls
 
 
 def _first_text(sample: Sample) -> Buckets:

@@ -1,7 +1,6 @@
 """Clients as the wire knows them: a browser-like one, and the audio it sends."""
 
 import asyncio
-import fractions
 import json
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -10,7 +9,6 @@ from typing import Any
 
 import aiohttp
 import av
-import numpy as np
 from aiortc import (
     MediaStreamTrack,
     RTCConfiguration,
@@ -19,6 +17,7 @@ from aiortc import (
     RTCSessionDescription,
 )
 
+from soak.talk import voice
 from tests.speech import Samples
 
 RATE = 48_000
@@ -29,34 +28,21 @@ Send = Callable[[bytes, tuple[str, int]], Awaitable[None]]
 Receive = Callable[[bytes, tuple[str, int]], None]
 
 
-class Voice(MediaStreamTrack):
-    """Plays samples at 48 kHz in real time, then silence until stopped."""
-
-    kind = "audio"
+class Voice(voice.Voice):
+    """Says when the speech is done; from `jump_at_s` on its timestamps are of another clock."""
 
     def __init__(self, samples: Samples, *, jump_at_s: float = 0.0, jump_by: int = 0) -> None:
-        super().__init__()
-        self._jump_at, self._jump_by = int(jump_at_s * RATE), jump_by
-        self._pcm = samples
-        self._sent = 0
-        self._started: float | None = None
+        super().__init__(samples)
+        self._done_at, self._jump_at, self._jump_by = len(samples), int(jump_at_s * RATE), jump_by
         self.is_done = asyncio.Event()
 
     async def recv(self) -> av.AudioFrame:
-        loop = asyncio.get_running_loop()
-        if self._started is None:
-            self._started = loop.time()
-        await asyncio.sleep(max(0.0, self._started + self._sent / RATE - loop.time()))
-        piece = self._pcm[self._sent : self._sent + FRAME]
-        if not len(piece):
+        frame = await super().recv()
+        assert frame.pts is not None
+        if frame.pts >= self._done_at:
             self.is_done.set()
-        piece = np.pad(piece, (0, FRAME - len(piece)))
-        frame = av.AudioFrame.from_ndarray(piece.reshape(1, -1), format="s16", layout="mono")
-        frame.sample_rate = RATE
-        # from `jump_at_s` on the timestamps are those of another clock
-        frame.pts = self._sent + (self._jump_by if self._sent >= self._jump_at else 0)
-        frame.time_base = fractions.Fraction(1, RATE)
-        self._sent += FRAME
+        if frame.pts >= self._jump_at:
+            frame.pts += self._jump_by
         return frame
 
 

@@ -1,12 +1,9 @@
 """A whole run, short: from the command line to the report."""
 
-import asyncio
 import json
 import os
 import re
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +11,7 @@ import pytest
 from server.app import running
 from server.config import RoomSettings, Settings
 from tests.clients import until
+from tests.soak.cli import said_by, soak
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -34,20 +32,6 @@ TRANSCRIBER__ENGINE = "scripted"
 TRANSCRIBER__VAD = "energy"
 ROOMS__LINGER_S = "1"
 """
-
-
-async def soak(*arguments: object) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "soak"),
-        *(str(argument) for argument in arguments),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-
-
-async def said_by(process: asyncio.subprocess.Process) -> str:
-    out, _ = await process.communicate()
-    return out.decode()
 
 
 @pytest.fixture
@@ -126,11 +110,12 @@ async def test_a_server_that_dies_is_said(scenario: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("nonesuch",), "is neither a file nor one of: day, short"),
+        (("nonesuch",), "is neither a file nor one of: calls, day, short"),
         (("--for", "soon"), "is no duration such as"),
         (("--resume", "/nonexistent"), "No such file"),
         (("report", "/nonexistent"), "is no run"),
         (("--url", "http://127.0.0.1:1", "--memray"), "needs a server that the soak starts"),
+        (("calls", "--url", "http://127.0.0.1:1"), "calls need a server that the soak starts"),
     ],
 )
 async def test_what_cannot_be_done_is_one_line(arguments: tuple[str, ...], said: str) -> None:
@@ -139,3 +124,12 @@ async def test_what_cannot_be_done_is_one_line(arguments: tuple[str, ...], said:
     assert process.returncode == 2
     assert said in told
     assert "Traceback" not in told
+
+
+async def test_calls_without_the_servers_behind_them_are_one_line(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    process = await soak("calls", "--out", folder, PATH="/nonexistent")
+    told = await said_by(process)
+    assert process.returncode == 2
+    assert told == "soak: calls of Talk: janus is not installed\n"
+    assert not folder.exists()

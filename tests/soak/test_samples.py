@@ -1,3 +1,4 @@
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,20 @@ INF = float("inf")
 
 def test_a_sample_is_read_as_it_was_written() -> None:
     assert Sample.of_line(EMPTY.as_line) == EMPTY
+
+
+def test_one_of_before_there_were_calls_has_none() -> None:
+    told = json.loads(EMPTY.as_line)
+    del told["in_calls"], told["calls"], told["doing"]["calls"], told["doing"]["calls_failed"]
+    assert Sample.of_line(json.dumps(told)) == EMPTY
+
+
+@pytest.mark.parametrize("change", [{"speakers": None}, {"anything": 3}])
+def test_what_lacks_a_field_or_has_another_is_no_sample(change: dict[str, int | None]) -> None:
+    told = json.loads(EMPTY.as_line) | change
+    told = {name: value for name, value in told.items() if value is not None}
+    with pytest.raises(ValueError, match="is no sample"):
+        Sample.of_line(json.dumps(told))
 
 
 def test_what_is_not_known_of_a_server_elsewhere_stays_so() -> None:

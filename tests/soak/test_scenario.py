@@ -28,6 +28,11 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
         ('title = "x"\ntalkers = 2', "talkers: "),
         ('title = "x"\n[network]\nloss = "much"', "network.loss: "),
         ('title = "x"\nwarm_up = "soon"', "warm_up: is no duration"),
+        ('title = "x"\n[calls]\nhowmany = 2', "calls.howmany: there is no such setting"),
+        ('title = "x"\n[calls]\ncount = -1', "calls.count: "),
+        ('title = "x"\n[calls]\nspeakers = 0', "calls.speakers: "),
+        ('title = "x"\n[calls]\nlength = "2s"', "calls.length: .*greater than or equal to 10"),
+        ('title = "x"\n[calls]\nlength = "never"', "calls.length: is no duration"),
         ("title = ", "is not TOML"),
         ("", "title: "),
     ],
@@ -37,6 +42,12 @@ def test_what_is_wrong_is_said_by_its_name(text: str, fault: str) -> None:
         read_scenario(text, "mine.toml")
 
 
+def test_there_are_calls_only_where_it_is_said() -> None:
+    assert read_scenario('title = "x"', "mine.toml").calls.count == 0
+    some = read_scenario('title = "x"\n[calls]\ncount = 2\nlength = "90s"', "mine.toml").calls
+    assert (some.count, some.speakers, some.length) == (2, 3, 90)
+
+
 def test_every_fault_is_said() -> None:
     with pytest.raises(BadScenario) as raised:
         read_scenario('title = "x"\ntalkers = 2\nrooms = 0', "mine.toml")
@@ -44,5 +55,5 @@ def test_every_fault_is_said() -> None:
 
 
 def test_an_unknown_name_is_answered_with_those_there_are() -> None:
-    with pytest.raises(BadScenario, match="day, short"):
+    with pytest.raises(BadScenario, match="calls, day, short"):
         load_scenario("dya")

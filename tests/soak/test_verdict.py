@@ -12,6 +12,7 @@ from soak.verdict import (
     figures,
     increase,
     judge,
+    judge_calls,
     judge_leaving,
     slope,
 )
@@ -200,3 +201,41 @@ def test_figures_are_of_the_time_after_the_warm_up() -> None:
 def test_a_run_that_ended_before_its_warm_up_has_no_figures() -> None:
     with pytest.raises(ValueError, match="warm-up"):
         figures(steady(0.01), WARM_UP_S)
+
+
+def with_calls(**last: int) -> list[Sample]:
+    """An hour of calls in which all is as it should be, but for `last`."""
+    samples = [
+        replace(s, in_calls=Reading(int(s.at), 2 * int(s.at)), doing=replace(s.doing, calls=6))
+        for s in steady(1)
+    ]
+    at_last = replace(samples[-1].in_calls, **last)
+    return [*samples[:-1], replace(samples[-1], in_calls=at_last)]
+
+
+def test_calls_in_which_all_were_told_all_pass() -> None:
+    assert {c.outcome for c in judge_calls(with_calls())} == {Outcome.PASSED}
+    assert "7200 delivered" in judge_calls(with_calls())[0].found
+
+
+@pytest.mark.parametrize("last", [{"missing": 1}, {"twice": 1}, {"missing": 1, "delivered": 0}])
+def test_a_final_that_went_wrong_in_a_call_fails(last: dict[str, int]) -> None:
+    assert outcome(judge_calls(with_calls(**last)), "in a call once") is Outcome.FAILED
+
+
+def test_calls_in_which_nothing_is_said_do_not_pass() -> None:
+    checks = judge_calls(steady(1))
+    assert outcome(checks, "in a call once") is Outcome.UNKNOWN
+    assert outcome(checks, "without a final in calls") is Outcome.FAILED
+
+
+def test_a_call_that_could_not_be_opened_is_an_error() -> None:
+    samples = steady(0.1)
+    few = replace(samples[-1].doing, joins=100, calls=20, calls_failed=1)
+    samples = [*samples[:-1], replace(samples[-1], doing=few)]
+    assert outcome(judge(samples, LIMITS, WARM_UP_S), "that failed") is Outcome.FAILED
+
+
+def test_a_call_that_the_server_is_still_in_is_left() -> None:
+    (check,) = judge_leaving(EMPTY, replace(EMPTY, calls=1), 6)
+    assert check.found == "1 calls"

@@ -17,9 +17,9 @@ import aiohttp
 import numpy as np
 
 from media.sockets import MediaLoop
+from soak.talk.participant import Participant, participant
+from soak.talk.stack import TalkStack, talk_stack
 from tests.speech import Samples, resampled, silence
-from tests.talk.participant import Participant, participant
-from tests.talk.stack import TalkStack, talk_stack
 from tests.tiny import MODEL, say
 from tools.tiny_whisper.words import distinct_sentences
 
@@ -61,15 +61,12 @@ async def _server(stack: TalkStack, folder: Path) -> tuple[asyncio.subprocess.Pr
             "SERVER__PORT": "0",
             "SERVER__LOG_LEVEL": "warning",
             "DATA_DIR": str(folder / "data"),
-            "MEDIA__HOST_ADDRESSES": stack.media_address,
             "TRANSCRIBER__ENGINE": "whisper",
             "TRANSCRIBER__MODEL": str(MODEL),
             "TRANSCRIBER__AUTO_DOWNLOAD": "false",
             "ADMISSION__MAX_CPU": "1",
             "ADMISSION__MAX_LOOP_LAG_MS": "10000",
-            "LT_HPB_URL": stack.signaling_url,
-            "LT_INTERNAL_SECRET": stack.internal_secret,
-            "NEXTCLOUD_URL": stack.backend_url,
+            **stack.environment,
         },
     )
     assert process.stdout is not None
@@ -117,8 +114,8 @@ async def _measure(speakers: int, sentences: int, folder: Path) -> None:
 def _late(reader: Participant, speaker: Participant, script: Script) -> list[float]:
     """For each sentence, from its first word to its first caption."""
     assert speaker.voice is not None
-    assert speaker.voice._started is not None
-    began = speaker.voice._started
+    assert speaker.voice.began_at is not None
+    began = speaker.voice.began_at
     told = [t.at for t in reader.transcripts if t.speaker_session == speaker.session]
     late = []
     for begin_s, next_s in zip(script.begins_s, [*script.begins_s[1:], 1e9], strict=True):

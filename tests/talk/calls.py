@@ -9,10 +9,10 @@ import numpy as np
 
 from server.participant import Participant as InRoom
 from server.talk_bot import TalkBot
+from soak.talk.participant import Participant, Transcript
 from tests.clients import until
 from tests.speech import Samples, resampled, silence, tone
 from tests.talk.conftest import Bot
-from tests.talk.participant import Participant, Transcript
 from tests.tiny import say
 from transcriber.recordings import word_errors
 from transcriber.types import Caption, Gap

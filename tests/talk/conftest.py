@@ -20,7 +20,8 @@ from server.config import (
     Settings,
     TranscriberSettings,
 )
-from tests.talk.stack import TalkStack, talk_stack
+from soak.talk.stack import TalkStack
+from tests.talk.stack import talk_stack
 from tests.tiny import MODEL
 
 

@@ -8,7 +8,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from tests.talk.stack import TalkStack
+from soak.talk.stack import TalkStack
 
 _PIECE = 65_536
 

@@ -2,10 +2,10 @@
 
 import itertools
 
+from soak.talk.participant import participant
+from soak.talk.stack import TalkStack
 from tests.talk.calls import ROOM, final_from, finals_of, right, speech
 from tests.talk.conftest import Bot
-from tests.talk.participant import participant
-from tests.talk.stack import TalkStack
 
 SENTENCES = (
     ("robert will open the window on friday", "rms"),

@@ -8,9 +8,9 @@ import pytest
 from server.config import TalkSettings
 from server.talk_bot import ice_servers_of
 from server.talk_check import check
+from soak.talk.participant import participant
+from soak.talk.stack import TalkStack
 from tests.talk.conftest import settings_for
-from tests.talk.participant import participant
-from tests.talk.stack import TalkStack
 
 ROOM = "abc123xy"
 

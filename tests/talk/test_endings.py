@@ -12,12 +12,12 @@ import server.talk_bot
 from server.machine import give_back, resident_bytes
 from server.participant import Participant as InRoom
 from signaling import hpb
+from soak.talk.nextcloud import OUT_OF_CALL
+from soak.talk.participant import participant
+from soak.talk.stack import TalkStack
 from tests.clients import until
 from tests.talk.calls import ROOM, all_closed, final_from, over, sounds, the_call
 from tests.talk.conftest import Bot
-from tests.talk.nextcloud import OUT_OF_CALL
-from tests.talk.participant import participant
-from tests.talk.stack import TalkStack
 
 CALLS = 50
 

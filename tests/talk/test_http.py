@@ -9,12 +9,12 @@ import pytest
 
 import server.talk
 from server.talk import socket_of
+from soak.talk.nextcloud import STATUS_PATH
+from soak.talk.participant import participant
+from soak.talk.stack import TalkStack
 from tests.clients import until
 from tests.talk.calls import ROOM, all_closed
 from tests.talk.conftest import SCRIPTED, Bot, bot_of, settings_for
-from tests.talk.nextcloud import STATUS_PATH
-from tests.talk.participant import participant
-from tests.talk.stack import TalkStack
 
 SESSION = "a-session-of-nextcloud"
 TRANSCRIBE = {"roomToken": ROOM, "ncSessionId": SESSION, "enable": True, "langId": "en"}

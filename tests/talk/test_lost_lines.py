@@ -12,6 +12,8 @@ import pytest_asyncio
 import server.talk_bot
 from server.talk_bot import TalkBot
 from signaling import hpb
+from soak.talk.participant import Participant, participant
+from soak.talk.stack import TalkStack
 from tests.clients import Network, until
 from tests.talk.calls import (
     ROOM,
@@ -23,9 +25,7 @@ from tests.talk.calls import (
     the_call,
 )
 from tests.talk.conftest import SCRIPTED, Bot, bot_of, settings_for
-from tests.talk.participant import Participant, participant
 from tests.talk.relay import Relay, relay
-from tests.talk.stack import TalkStack
 
 # Five minutes by hand.
 CUTS_S = float(os.environ.get("ROOMSCRIBE_TALK_CUTS_S", "15"))

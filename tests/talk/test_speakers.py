@@ -8,12 +8,12 @@ from aiortc.mediastreams import VideoStreamTrack
 
 from server.participant import Participant as InRoom
 from server.speaker import Speaker
+from soak.talk.nextcloud import IN_CALL, WITH_AUDIO, WITH_VIDEO
+from soak.talk.participant import participant
+from soak.talk.stack import TalkStack
 from tests.clients import until
 from tests.talk.calls import ROOM, final_from, finals_of, right, sounds, speech, the_call
 from tests.talk.conftest import Bot
-from tests.talk.nextcloud import IN_CALL, WITH_AUDIO, WITH_VIDEO
-from tests.talk.participant import participant
-from tests.talk.stack import TalkStack
 
 SENTENCE = "please send the quick report"
 OTHER = "robert will open the window on friday"

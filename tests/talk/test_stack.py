@@ -14,21 +14,14 @@ import aiohttp
 import numpy as np
 import pytest
 
+from soak.talk.conversation import Conversation, Message, Refused, conversation, is_from
+from soak.talk.nextcloud import OUT_OF_CALL, TalkSession
+from soak.talk.participant import Participant, participant
+from soak.talk.stack import CannotStart, Daemon, TalkStack
 from tests.speech import Samples, chirp, level, tone
 from tests.talk.line import line_to
-from tests.talk.nextcloud import OUT_OF_CALL, TalkSession
-from tests.talk.participant import (
-    Conversation,
-    Listening,
-    Message,
-    Participant,
-    Refused,
-    conversation,
-    is_from,
-    participant,
-    subscribe,
-)
-from tests.talk.stack import CannotStart, Daemon, TalkStack, talk_stack
+from tests.talk.listening import Listening, subscribe
+from tests.talk.stack import talk_stack
 
 RATE = 48_000
 ROOM = "meeting"
@@ -123,8 +116,9 @@ async def test_one_hears_what_the_other_says(talk: TalkStack) -> None:
     async with participant(talk, ROOM, "Ann") as ann, participant(talk, ROOM, "Bob") as bob:
         await ann.speak(SAID)
         await bob.enter_call()
-        listening = await bob.listen_to(ann.session)
+        listening = await subscribe(bob.talking, ann.session)
         heard = await listening.wait_until_heard(1.5)
+        await listening.close()
         assert likeness(heard[-RATE:], SAID) > 0.8
         assert likeness(heard[-RATE:], tone(8, RATE)) < 0.3
         assert talk.nextcloud.unauthenticated == 0
@@ -173,7 +167,7 @@ async def test_who_is_not_in_the_call_hears_nobody(talk: TalkStack) -> None:
     async with participant(talk, ROOM, "Ann") as ann, participant(talk, ROOM, "Bob") as bob:
         await ann.speak(SAID)
         with pytest.raises(Refused, match="not_allowed"):
-            await bob.listen_to(ann.session)
+            await subscribe(bob.talking, ann.session)
 
 
 async def test_a_ticket_says_hello_too(talk: TalkStack) -> None:

@@ -1,8 +1,8 @@
-"""Nextcloud's side of Talk, played in the test's own loop.
+"""Nextcloud's side of Talk, played in this process's own loop.
 
 It answers what the signaling server and a bot ask of the PHP backend, holds who has a session and
 who is in a call, and tells the signaling server of changes as Talk does. It checks the checksums
-that it is given and signs what it sends. Every request is kept in `requests`.
+that it is given and signs what it sends. The last requests are kept in `requests`.
 """
 
 import base64
@@ -11,6 +11,7 @@ import hmac
 import json
 import secrets
 import time
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ _FEATURES = ["audio", "video", "signaling-v3", "conversation-v4", "live-transcri
 _PERMISSIONS = ["publish-audio", "publish-video", "publish-screen", "control"]
 _ALL_PERMISSIONS = 254
 _OWNER, _GUEST = 1, 4  # participant types of Talk
+_KEPT = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ class Nextcloud:
         self.url = ""
         self.secret = secrets.token_hex(16)
         self.signaling_url = ""  # of its HTTP side; there once the signaling server has a port
-        self.requests: list[Request] = []
+        self.requests: deque[Request] = deque(maxlen=_KEPT)
         self.unauthenticated = 0
         self.stun_servers: list[Message] = []
         self.turn_servers: list[Message] = []
@@ -72,7 +74,7 @@ class Nextcloud:
         self._key = Ed25519PrivateKey.generate()
         self._http: aiohttp.ClientSession | None = None
 
-    # what a test does
+    # what people do
 
     def new_session(self, room: str, name: str, *, is_guest: bool = False) -> TalkSession:
         """Someone opens the room in a browser."""
@@ -80,6 +82,10 @@ class Nextcloud:
         session = TalkSession(room, user, name)
         self.sessions[session.nc_session] = session
         return session
+
+    def end_session(self, session: TalkSession) -> None:
+        """They close the room; it may have been taken from them."""
+        self.sessions.pop(session.nc_session, None)
 
     def token(self, session: TalkSession) -> str:
         """The JWT that a hello of version 2.0 carries."""
@@ -234,7 +240,8 @@ class Nextcloud:
         app.router.add_get(SETTINGS_PATH, self._settings)
         app.router.add_post(BACKEND_PATH, self._backend)
         app.router.add_put(STATUS_PATH, self._app_status)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        # as Apache closes connections that wait
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, keepalive_timeout=5.0)
         await runner.setup()
         try:
             await web.TCPSite(runner, "127.0.0.1", 0).start()
