@@ -7,6 +7,7 @@ back where it broke off, as a browser does.
 import asyncio
 import contextlib
 import json
+import math
 import time
 from functools import partial
 from typing import Any
@@ -18,6 +19,8 @@ from soak.samples import Reading
 from soak.sse import LOST, SseReader, again_and_again, captions_of
 
 _NOT_READ_FOR_S = 60.0  # the server lets go of who does not read for 20 s
+_QUIET_S = 5.0
+_LOOKS = 12
 
 
 class Audience:
@@ -34,6 +37,10 @@ class Audience:
         self._pages = [(rooms[n % len(rooms)], f"Listener {n}") for n in range(listeners)]
         self._slow = [rooms[n % len(rooms)] for n in range(slow_readers)]
         self._deliveries = {room: Delivery() for room in rooms}
+        self._unheard = set(rooms)
+        self.listens = asyncio.Event()  # to every room
+        if not rooms:
+            self.listens.set()
 
     async def run(self) -> None:
         """Read until cancelled."""
@@ -60,9 +67,25 @@ class Audience:
             delivery.judge(now)
         return Reading.of(self._deliveries.values())
 
+    async def last_words(self) -> None:
+        """Once nobody speaks any more: until nothing has come for a while. What was not told by
+        then is missing."""
+        before = self.reading().finals
+        for _ in range(_LOOKS):
+            await asyncio.sleep(_QUIET_S)
+            now = self.reading().finals
+            if now == before:
+                break
+            before = now
+        for delivery in self._deliveries.values():
+            delivery.judge(math.inf)
+
     def _sse(self, room: str, delivery: Delivery) -> SseReader:
         def came() -> None:
             delivery.came("sse", time.monotonic())
+            self._unheard.discard(room)
+            if not self._unheard:
+                self.listens.set()
 
         def take(told: dict[str, Any]) -> None:
             delivery.told("sse", told["seq"], time.monotonic())

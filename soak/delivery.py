@@ -47,6 +47,10 @@ class Delivery:
         self._here[listener] = now
 
     def left(self, listener: str) -> None:
+        """It is not known any more: what it is owed does not come."""
+        self._missed.update(
+            (seq, listener) for seq, final in self._open.items() if listener in self._owed(final)
+        )
         self._here.pop(listener, None)
 
     def made(self, seq: int, now: float) -> None:

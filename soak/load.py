@@ -62,7 +62,7 @@ class Crowd:
         self._sender = Sender(load.network)
         self._speech: dict[tuple[int, bool], Speech] = {}
         self._samples = load_speech()
-        self._has_gathered = asyncio.Event()
+        self._cycling: asyncio.Task[None] | None = None
         self._numbers = 0
         self._short = 0  # who could not join, and is made up for
         self._random = random.Random(load.network.seed)
@@ -74,15 +74,16 @@ class Crowd:
             lambda _: self._make(), self.load.speakers, self.load.at_once
         )
         for peer in joined:
-            self._begin(peer)
+            self.add(peer)
+        self._short = self.failed
         took_s = time.monotonic() - began
         self._sender.start()
-        self._has_gathered.set()
+        if self.load.cycles_per_minute:
+            self._cycling = asyncio.create_task(self._cycle(), name="load-cycle")
         return took_s
 
-    async def cycle(self) -> None:
-        """Once all are there let someone go and someone come, until cancelled."""
-        await self._has_gathered.wait()
+    async def _cycle(self) -> None:
+        """Let someone go and someone come, until cancelled."""
         pause_s = 60 / self.load.cycles_per_minute
         under_way: set[asyncio.Task[None]] = set()
         async with asyncio.TaskGroup() as tasks:
@@ -104,7 +105,7 @@ class Crowd:
         self.failed += failed
         self._short += failed
         for peer in joined:
-            self._begin(peer)
+            self.add(peer)
 
     async def let_go(self, peer: LoadPeer) -> None:
         self.peers.remove(peer)
@@ -118,6 +119,15 @@ class Crowd:
             await peer.leave()
 
     async def disperse(self) -> None:
+        """All leave, and nobody comes any more."""
+        cycling, self._cycling = self._cycling, None
+        if cycling is not None:
+            cycling.cancel()
+            await asyncio.wait({cycling})
+            if not cycling.cancelled():
+                cycling.result()  # what ended it before
+        if self._sender.is_alive():
+            self._sender.stop()
         for peer in list(self.peers):
             with contextlib.suppress(*_TROUBLE):  # the server is gone
                 await self.let_go(peer)
@@ -125,10 +135,6 @@ class Crowd:
     def suffer(self, network: Network) -> None:
         """From now on the way of everyone's packets is like that."""
         self._sender.suffer(network)
-
-    def stop(self) -> None:
-        if self._sender.is_alive():
-            self._sender.stop()
 
     def report(self) -> dict[str, object]:
         return {
@@ -151,7 +157,8 @@ class Crowd:
         room = self.load.room_names[self._numbers % self.load.rooms]
         return LoadPeer(self._session, self.load.url, room, f"Speaker {self._numbers}")
 
-    def _begin(self, peer: LoadPeer) -> None:
+    def add(self, peer: LoadPeer) -> None:
+        """One who has joined speaks from now on."""
         load = self.load
         packet_ms = load.packet_ms or peer.wanted.packet_ms
         wideband = peer.wanted.wideband if load.wideband is None else load.wideband
@@ -173,17 +180,9 @@ async def crowd(load: Load) -> AsyncIterator[Crowd]:
     connector = aiohttp.TCPConnector(limit=load.at_once)
     async with aiohttp.ClientSession(connector=connector) as session:
         people = Crowd(load, session)
-        cycling: asyncio.Task[None] | None = None
         try:
-            if load.cycles_per_minute:
-                cycling = asyncio.create_task(people.cycle(), name="load-cycle")
             yield people
         finally:
-            if cycling is not None:
-                cycling.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await cycling
-            people.stop()
             await people.disperse()
 
 

@@ -46,7 +46,7 @@ class Board:
             ("end to final", f"p50 {_s(final, 0.5)}, p95 {_s(final, 0.95)}"),
             ("finals", f"{told.delivered} told, {told.missing} missing, {told.twice} twice"),
             *self._calls(now),
-            ("dropped", f"{now.chunks_dropped} chunks; {now.ledger_wrong} ledgers do not add up"),
+            ("dropped", f"{now.lost_s:.0f} s; {now.ledger_wrong} ledgers do not add up"),
         ]
 
     def _calls(self, now: Sample) -> list[tuple[str, str]]:

@@ -9,16 +9,26 @@ import json
 import math
 import os
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, TextIO
 
 from matplotlib.figure import Figure
 
-from soak.folder import Folder
+from soak.folder import Ends, Folder
 from soak.heap import judge_captures
 from soak.run import SAMPLE_S
 from soak.samples import Sample, grown, quantile
-from soak.verdict import Check, Figures, Outcome, figures, judge, judge_calls, judge_leaving
+from soak.verdict import (
+    Check,
+    Figures,
+    Outcome,
+    figures,
+    judge,
+    judge_calls,
+    judge_joins,
+    judge_leaving,
+    judge_unheard,
+)
 
 _MARKS = {Outcome.PASSED: "✓", Outcome.FAILED: "✗", Outcome.UNKNOWN: "?"}
 _MOST_POINTS = 2000  # a plot has no more pixels
@@ -47,17 +57,33 @@ def write_report(folder: Folder, out: TextIO) -> bool:
 
 
 def _checks(folder: Folder, samples: list[Sample]) -> list[Check]:
-    scenario = folder.scenario
-    ends = folder.ends()
+    what, scenario, ends = folder.what(), folder.scenario, folder.ends()
+    samples = _to_the_last_word(samples, ends)
     return [
-        _judge_length(samples, folder.what()["for_s"]),
+        _judge_length(samples, what["for_s"]),
         _judge_life(folder.events()),
         *judge(samples, scenario.limits, scenario.warm_up),
         *(judge_calls(samples) if scenario.calls.count else []),
+        # a server elsewhere has other people, too; a call goes on before its reader comes
+        *([] if what["url"] or scenario.calls.count else [judge_unheard(samples)]),
+        judge_joins(samples, scenario.speakers, scenario.joins_per_minute),
         *(check for end in ends for check in judge_leaving(end.before, end.after, _POOL)),
         *([] if ends else [Check("left at the end", "not seen", "nothing", Outcome.UNKNOWN)]),
-        *(judge_captures(folder) if folder.what()["memray"] else []),
+        *(judge_captures(folder) if what["memray"] else []),
     ]
+
+
+def _to_the_last_word(samples: list[Sample], ends: list[Ends]) -> list[Sample]:
+    """The last of each part has what was told until it was over."""
+    last = {sample.part: number for number, sample in enumerate(samples)}
+    whole = list(samples)
+    for end in ends:
+        if end.part in last:
+            at, told = last[end.part], end.after
+            whole[at] = replace(
+                whole[at], finals=told.finals, reading=told.reading, in_calls=told.in_calls
+            )
+    return whole
 
 
 def _judge_length(samples: list[Sample], for_s: float) -> Check:
@@ -158,7 +184,7 @@ def _plots(samples: list[Sample], events: list[dict[str, Any]]) -> str:
         (
             "lost, so far",
             {
-                "chunks dropped": lambda s: s.chunks_dropped,
+                "seconds of audio": lambda s: s.lost_s,
                 "finals missing": lambda s: s.reading.missing,
                 "joins failed": lambda s: s.doing.failed,
                 "finals missing in calls": lambda s: s.in_calls.missing,

@@ -4,7 +4,6 @@ Everything is noted in the run's folder as it comes.
 """
 
 import asyncio
-import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
@@ -28,6 +27,7 @@ SAMPLE_S = 5.0
 _SETTLE_S = 2.0
 _AT_ONCE = 8
 _LOOKS = 3
+_LISTENS_S = 30.0
 _NO_SAMPLE = (aiohttp.ClientError, TimeoutError, FileNotFoundError, ProcessLookupError)
 # Who vanished is missed after 35 s, a room lingers for a minute.
 _GONE_S = 180.0
@@ -159,14 +159,15 @@ class Run:
             self._phase = "gathering"
             await people.gather()
             self._phase = "speaking"
-            async with _meanwhile(audience.run()), calls.going_on(), self._trouble(server):
-                await self._sample_until_over(server, sampler, people, audience, calls)
-            self._phase = "all leave"
-            if self._scenario.calls.count:
-                # what was said last in them is judged by now
-                with contextlib.suppress(*_NO_SAMPLE):
-                    await self._sample(sampler, people, audience, calls)
-            return self._doing(people, audience, calls)
+            async with _meanwhile(audience.run()):
+                await pause(audience.listens, _LISTENS_S)
+                async with calls.going_on(), self._trouble(server):
+                    await self._sample_until_over(server, sampler, people, audience, calls)
+                    self._phase = "all leave"
+                doing = self._doing(people, audience, calls)
+                await people.disperse()
+                await audience.last_words()
+            return doing
 
     async def _sample_until_over(
         self,

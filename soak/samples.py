@@ -15,6 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from soak.host import Usage, usage, worker_of
 
+_LOST = ("overload", "engine")
+
 Buckets = tuple[tuple[float, float], ...]  # upper bound, count up to it, since the server began
 
 _NO_PROCESS = Usage(math.nan, math.nan, 0, 0, 0)
@@ -82,6 +84,7 @@ class Sample:
     reading: Reading
     in_calls: Reading = Reading()  # what those in calls were told who asked
     calls: int = 0  # that the server is in
+    lost_s: float = 0.0  # of the audio, what nobody could read and somebody should have
 
     @property
     def as_line(self) -> str:
@@ -173,6 +176,7 @@ class Sampler:
             reading,
             in_calls,
             int(scraped.sum("talk_calls")),
+            sum(scraped.sum("speech_seconds_total", fate=fate) for fate in _LOST),
         )
 
     async def _text(self, path: str) -> str:

@@ -22,6 +22,10 @@ _BLOCKS = 24
 _BLOCK_AT_LEAST_S = 60.0
 # A worker that hangs is given up after 20 s, and the next has to load its model.
 _LONGEST_PAUSE_S = 120.0
+# The loop of a server that does not answer for so long stands still.
+_LONGEST_UNSEEN_S = 30.0
+# A join that fails, or takes its time, is none of these: many are under way at once.
+_JOINS_AT_LEAST = 0.8
 _FEW = 3  # blocks more than lines, below which no interval means anything
 
 
@@ -79,18 +83,19 @@ def judge(samples: Sequence[Sample], limits: Limits, warm_up_s: float) -> list[C
         if any(sample.worker_pid for sample in warm):
             grows = slope(_memory(warm, _of_worker))
             checks.append(_judge_slope("growth of the worker", grows, limit))
-    chunks = increase(samples, lambda s: s.audio_s) * 10
-    dropped = increase(samples, lambda s: s.chunks_dropped)
+    audio_s = increase(samples, lambda s: s.audio_s)
+    lost_s = increase(samples, lambda s: s.lost_s)
     tried = done(samples, lambda s: s.doing.joins + s.doing.failed)
     tried += done(samples, lambda s: s.doing.calls + s.doing.calls_failed)
     failed = done(samples, lambda s: s.doing.failed + s.doing.calls_failed)
     failed += increase(samples, lambda s: s.speakers_failed)
     return [
         *checks,
-        _judge_share("chunks dropped", dropped, chunks, limits.dropped),
+        _judge_share("seconds of audio dropped", lost_s, audio_s, limits.dropped),
         _judge_share("joins, calls and speakers that failed", failed, tried, limits.errors),
         _judge_finals("finals, to each listener once", samples, _reading),
         _judge_pause("longest time without a final", samples, _reading),
+        _judge_sight(samples),
         _judge_count("samples in which audio was not accounted for", _wrong(samples)),
     ]
 
@@ -101,6 +106,23 @@ def judge_calls(samples: Sequence[Sample]) -> list[Check]:
         _judge_finals("finals, to each in a call once", samples, _in_calls),
         _judge_pause("longest time without a final in calls", samples, _in_calls),
     ]
+
+
+def judge_joins(samples: Sequence[Sample], speakers: int, joins_per_minute: float) -> Check:
+    """Whether as many came as should: a crowd that stands still tells nothing of joins."""
+    parts = {sample.part for sample in samples}
+    minutes = sum(after.at - before.at for before, after in _pairs(samples)) / 60
+    wanted = len(parts) * speakers + joins_per_minute * minutes
+    came = done(samples, lambda s: s.doing.joins)
+    outcome = Outcome.PASSED if came >= _JOINS_AT_LEAST * wanted else Outcome.FAILED
+    return Check("joins", f"{came:.0f}", f"{_JOINS_AT_LEAST:.0%} of {wanted:.0f}", outcome)
+
+
+def judge_unheard(samples: Sequence[Sample]) -> Check:
+    """What the server counts and no listener was told, though each room has one all the time."""
+    made = increase(samples, lambda s: s.finals)
+    heard = increase(samples, lambda s: s.reading.finals)
+    return _judge_count("finals that nobody was told", max(0, round(made - heard)))
 
 
 def judge_leaving(before: Sample, after: Sample, pool: int) -> list[Check]:
@@ -290,6 +312,13 @@ def _judge_pause(what: str, samples: Sequence[Sample], read: Callable[[Sample], 
     outcome = Outcome.PASSED if longest_s <= _LONGEST_PAUSE_S else Outcome.FAILED
     limit = f"at most {_LONGEST_PAUSE_S:.0f} s"
     return Check(what, f"{longest_s:.0f} s", limit, outcome)
+
+
+def _judge_sight(samples: Sequence[Sample]) -> Check:
+    longest_s = max((after.at - before.at for before, after in _pairs(samples)), default=0.0)
+    outcome = Outcome.PASSED if longest_s <= _LONGEST_UNSEEN_S else Outcome.FAILED
+    limit = f"at most {_LONGEST_UNSEEN_S:.0f} s"
+    return Check("longest time without a sample", f"{longest_s:.0f} s", limit, outcome)
 
 
 def _judge_count(what: str, count: int) -> Check:

@@ -49,14 +49,22 @@ def test_the_same_final_again_is_twice_soon_and_long_after() -> None:
     assert delivery.twice == 2
 
 
-def test_who_came_after_a_final_or_has_left_does_not_miss_it() -> None:
+def test_who_came_after_a_final_or_had_left_does_not_miss_it() -> None:
     delivery = with_listeners("ann", "ben")
+    delivery.left("ben")
     delivery.told("ann", 3, 10.0)
     delivery.came("eve", 10.5)
     delivery.came("joe", 9.0)  # at the door
-    delivery.left("ben")
     delivery.judge(10.0 + LATER)
     assert delivery.missing == 0
+
+
+def test_who_is_not_known_any_more_misses_what_was_said_before() -> None:
+    delivery = with_listeners("ann", "ben")
+    delivery.told("ann", 3, 10.0)
+    delivery.left("ben")
+    delivery.judge(10.0 + LATER)
+    assert delivery.missing == 1
 
 
 def test_nothing_is_held_of_what_was_judged() -> None:

@@ -13,7 +13,9 @@ from soak.verdict import (
     increase,
     judge,
     judge_calls,
+    judge_joins,
     judge_leaving,
+    judge_unheard,
     slope,
 )
 from tests.soak.builders import EMPTY, sample, steady
@@ -93,7 +95,7 @@ def test_one_that_grows_between_being_replaced_has_grown() -> None:
 @pytest.mark.parametrize(
     ("what", "last"),
     [
-        ("chunks dropped", {"chunks_dropped": 8000}),
+        ("audio dropped", {"lost_s": 800.0}),
         ("failed", {"speakers_failed": 10}),
         ("to each listener once", {"reading": Reading(7200, 21_600, missing=1)}),
         ("to each listener once", {"reading": Reading(7200, 21_600, twice=1)}),
@@ -140,15 +142,35 @@ def test_a_final_that_came_late_is_not_missing() -> None:
     assert outcome(checks, "to each listener once") is Outcome.PASSED
 
 
-def test_a_few_chunks_dropped_are_within_the_limit() -> None:
+def test_a_little_audio_dropped_is_within_the_limit() -> None:
     samples = steady(2)
-    samples[-1] = replace(samples[-1], chunks_dropped=7000)
-    assert outcome(judge(samples, LIMITS, WARM_UP_S), "chunks") is Outcome.PASSED
+    samples[-1] = replace(samples[-1], lost_s=700.0)
+    assert outcome(judge(samples, LIMITS, WARM_UP_S), "audio dropped") is Outcome.PASSED
+
+
+def test_a_server_that_is_not_seen_for_long_fails() -> None:
+    samples = [s for s in steady(2) if not 600 < s.at < 640]
+    assert outcome(judge(samples, LIMITS, WARM_UP_S), "without a sample") is Outcome.FAILED
+
+
+def test_a_final_that_the_server_counts_and_nobody_was_told_fails() -> None:
+    samples = [replace(s, finals=s.reading.finals + 7) for s in steady(1)]
+    assert judge_unheard(samples).outcome is Outcome.PASSED
+    samples[-1] = replace(samples[-1], finals=samples[-1].finals + 1)
+    assert judge_unheard(samples).outcome is Outcome.FAILED
+
+
+@pytest.mark.parametrize(
+    ("joins", "outcome"), [(100 + 480, Outcome.PASSED), (100 + 300, Outcome.FAILED)]
+)
+def test_a_crowd_that_stands_still_fails(joins: int, outcome: Outcome) -> None:
+    samples = [replace(s, doing=Doing(joins=joins)) for s in steady(2)]
+    assert judge_joins(samples, 100, 5.0).outcome is outcome
 
 
 def test_a_run_in_which_nothing_was_said_proves_nothing() -> None:
     checks = judge([sample(0.0), sample(5.0)], LIMITS, 0.0)
-    for what in ("chunks dropped", "failed", "to each listener once"):
+    for what in ("audio dropped", "failed", "to each listener once"):
         assert outcome(checks, what) is Outcome.UNKNOWN
 
 
