@@ -67,6 +67,11 @@ class Audience:
             delivery.judge(now)
         return Reading.of(self._deliveries.values())
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether all have been told all by now."""
+        return all(delivery.is_settled for delivery in self._deliveries.values())
+
     async def last_words(self) -> None:
         """Once nobody speaks any more: until nothing has come for a while. What was not told by
         then is missing."""

@@ -100,12 +100,6 @@ class LoadPeer:
             raise OSError("the speaker has left")
         self._socket.sendto(datagram, self._address)
 
-    def rebind(self) -> None:
-        """Send from another port from now on, as after a router forgot the one before."""
-        before, self._socket = self._socket, socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        if before is not None:
-            before.close()
-
     async def leave(self) -> None:
         """End the session as WHIP has it. Raises `aiohttp.ClientError`, and ends it."""
         try:

@@ -1,10 +1,14 @@
 """A router between a peer and a server, on loopback, which may forget its port."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from soak.peer import LoadPeer
+
+_CANDIDATE = re.compile(r"^a=candidate:(\S+ 1 udp \d+) (\S+) (\d+) .*$", re.MULTILINE)
 Address = tuple[str, int]
 
 
@@ -57,6 +61,25 @@ class Nat:
             self._outside.sendto(data, self._server)
         elif self._peer is not None:
             self._inside.sendto(data, self._peer)
+
+
+class RoutedPeer(LoadPeer):
+    """A speaker behind a router: the two ends know only its addresses."""
+
+    router: Nat
+
+    async def _offer(self, sdp: str) -> str:
+        answer = await super()._offer(re.sub("a=(candidate|end-of-candidates).*\r\n", "", sdp))
+        found = _CANDIDATE.search(answer)
+        assert found is not None
+        self.router = Nat((found[2], int(found[3])))
+        await self.router.open()
+        host, port = self.router.address
+        return _CANDIDATE.sub(f"a=candidate:{found[1]} {host} {port} typ host", answer)
+
+    def _release(self) -> None:
+        super()._release()
+        self.router.close()
 
 
 @asynccontextmanager

@@ -11,6 +11,7 @@ import aiohttp
 import pytest_asyncio
 
 from soak.audience import Audience
+from soak.delivery import SETTLE_S
 from soak.host import usage, worker_of
 from soak.load import Crowd, Load, crowd
 from soak.samples import Doing, Sample, Sampler, grown, quantile
@@ -19,6 +20,8 @@ from tests.clients import until
 
 SPEAKERS, ROOMS, LISTENERS = 50, 10, 50
 WATCH_S = 8.0
+# Those who spoke meanwhile waited for their first text: they are not the ones of after.
+CATCH_UP_S = 5.0
 MEMORY_WITHIN_S = 60.0
 INJECT = Path(__file__).with_name("inject")
 ROOT = Path(__file__).parents[2]
@@ -79,6 +82,7 @@ class Arena:
         await self._memory_is_back(before.memory_mb)
 
     async def assert_nothing_lost(self) -> None:
+        await until(lambda: self.audience.is_settled, SETTLE_S)
         seen = await self.look()
         assert seen.ledger_wrong == 0
         assert (seen.reading.missing, seen.reading.twice) == (0, 0)

@@ -12,12 +12,14 @@ from soak.load import Load, crowd
 from soak.sender import Network
 from tests.clients import Voice, joined
 from tests.faults.conftest import Arena
+from tests.nat import RoutedPeer
 from tests.speech import tone
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
 LOSS_S = 20.0
 FLOOD_S = 6.0
+CONSENT_S = 40.0
 UNREAD_S = 25.0  # who reads nothing is let go after 20 s
 
 
@@ -36,15 +38,20 @@ async def test_a_third_of_packets_lost_for_20_s_is_named_in_the_ledger(arena: Ar
     await arena.assert_unharmed(before, await arena.watch())
 
 
-async def test_one_whose_port_changes_is_heard_on(arena: Arena) -> None:
+async def test_one_whose_router_forgets_its_port_is_heard_on(arena: Arena) -> None:
+    room, name = arena.people.load.room_names[1], "Routed"
+    peer = RoutedPeer(arena.session, arena.url, room, name)
+    await peer.join()
+    arena.people.add(peer)
     before = await arena.watch()
-    peer = arena.people.peers[0]
-    room, name = peer.place
+    await peer.router.rebind()
+    # who gives no consent is given up within this
+    during = await arena.watch(CONSENT_S)
+    assert during.first_text_p95_s <= 1.5 * before.first_text_p95_s
     heard = await transcribed(arena, room, name)
-    peer.rebind()
-    await asyncio.sleep(6.0)
+    after = await arena.watch()
     assert await transcribed(arena, room, name) >= heard + 16_000
-    await arena.assert_unharmed(before, await arena.watch())
+    await arena.assert_unharmed(before, after)
 
 
 async def transcribed(arena: Arena, room: str, name: str) -> int:

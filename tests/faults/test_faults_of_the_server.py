@@ -11,7 +11,7 @@ import pytest
 from soak.load import Load, crowd
 from soak.server import OURS, serving
 from tests.clients import until
-from tests.faults.conftest import ROOMS, SPEAKERS, Arena, arena_in
+from tests.faults.conftest import CATCH_UP_S, ROOMS, SPEAKERS, Arena, arena_in
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
@@ -75,6 +75,7 @@ async def test_readers_come_back_to_a_server_that_was_ended(
         await people.gather()
         arena.server, arena.people = again, people
         await until(lambda: arena.audience.reading().delivered > ended.delivered, 40)
+        await asyncio.sleep(CATCH_UP_S)
         after = await arena.watch()
         assert after.finals > 0
         assert after.first_text_p95_s <= 1.5 * before.first_text_p95_s

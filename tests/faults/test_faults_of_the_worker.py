@@ -10,13 +10,9 @@ import pytest
 
 from soak.host import worker_of
 from tests.clients import until
-from tests.faults.conftest import Arena
+from tests.faults.conftest import CATCH_UP_S, Arena
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
-
-
-# Those who spoke meanwhile waited for their first text: they are not the ones of after.
-CATCH_UP_S = 5.0
 
 
 async def replaced(arena: Arena, pid: int, within_s: float = 60.0) -> None:
