@@ -27,6 +27,7 @@ from aiortc import (
     RTCRtpReceiver,
     RTCRtpSender,
     rtcpeerconnection,
+    rtcsctptransport,
 )
 from aiortc.rtp import (
     RtcpByePacket,
@@ -304,6 +305,7 @@ async def test_peers_share_one_context_which_keeps_no_session(
         (RTCDtlsTransport, "_recv_next"),
         (aioice.ice.StunProtocol, "datagram_received"),
         (rtcpeerconnection, "RTCCertificate"),
+        (rtcsctptransport, "decode_params"),
         (RTCCertificate, "_create_ssl_context"),
         (aioice.ice, "get_host_addresses"),
         (aioice.ice, "CONSENT_FAILURES"),
@@ -311,6 +313,18 @@ async def test_peers_share_one_context_which_keeps_no_session(
 )
 def test_what_we_replace_is_there(owner: object, name: str) -> None:
     assert hasattr(owner, name)
+
+
+def test_a_parameter_of_sctp_that_has_no_end_is_refused() -> None:
+    whole = rtcsctptransport.encode_params([(1, b"abc"), (7, b"")])
+
+    assert rtcsctptransport.decode_params(whole) == [(1, b"abc"), (7, b"")]
+    for length in range(4):
+        endless = bytes([0, 1, 0, length])
+        with pytest.raises(ValueError, match="shorter"):
+            rtcsctptransport.decode_params(whole + endless)
+        with pytest.raises(ValueError, match="shorter"):
+            rtcsctptransport.HeartbeatChunk(body=endless)
 
 
 async def test_a_connection_keeps_its_sockets_keys_and_extensions_where_we_look() -> None:
