@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
+from aiohttp.log import server_logger
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from server import machine, sse, wire
@@ -35,6 +37,7 @@ class Routes:
         self._talk = talk
 
     def application(self) -> web.Application:
+        server_logger.addFilter(_is_fault_of_ours)
         app = web.Application(middlewares=[_errors], client_max_size=256 * 1024)
         app.add_routes(
             [
@@ -177,6 +180,13 @@ class Routes:
 
     async def whip_end(self, request: web.Request) -> web.Response:
         return await whip.end(request, self._lobby)
+
+
+def _is_fault_of_ours(record: logging.LogRecord) -> bool:
+    """aiohttp tells of a request that it cannot read as of a failure, with its traceback: anyone
+    could fill the log."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError | web.RequestPayloadError)
 
 
 @web.middleware
