@@ -208,6 +208,9 @@ async def _errors(
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status, "bad_request")
         allow = {name: error.headers[name] for name in ("Allow",) if name in error.headers}
         return _error(error.status, code, error.reason, False, allow)
+    except ConnectionResetError:
+        # The client went in the middle of its request; nobody reads this.
+        return _error(400, "bad_request", "the request did not come to its end", True)
     except Exception:
         # The containment of one request.
         log.exception("a request failed")
