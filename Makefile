@@ -14,6 +14,7 @@ SLOW = -m "(slow or browser) and not talk and not faults"
 # A signal that ends a test is lost within uvloop: a thread ends its process.
 CALLS = -m talk -n 3 --dist loadfile --timeout-method=thread
 VENV_WHISPERX ?= .venv-whisperx
+FUZZ_FOR ?= 1h
 
 # No asyncio, sockets, clocks or logging in these, so nothing excuses an untested line.
 PURE = media/jitter.py media/timeline.py media/pcm.py media/reports.py \
@@ -27,7 +28,7 @@ comma = ,
 PURE_LIST = $(subst $(empty) $(empty),$(comma),$(strip $(PURE)))
 
 .DEFAULT_GOAL = help
-.PHONY: help run test test-faults test-whisperx check lint soak soak-short bench-asr bench-media format clean setup-dev
+.PHONY: help run test test-faults test-whisperx check lint soak soak-short bench-asr bench-media fuzz format clean setup-dev
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST)
@@ -81,6 +82,9 @@ bench-asr: setup-dev ## many speakers on one engine, beside the usual ways, in o
 
 bench-media: setup-dev ## what a speaker costs, beside the usual aiortc code, in one run
 	@$(PY) -m soak.bench_media --json bench-media.json --plot docs/img/media-cost.png
+
+fuzz: setup-dev ## every parser of what comes from outside, for an hour; FUZZ_FOR=10m
+	@$(PY) -m tests.fuzz.run all --for $(FUZZ_FOR)
 
 format: setup-dev ## put the code into the house's format
 	@$(PY) -m ruff format .

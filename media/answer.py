@@ -31,14 +31,12 @@ def ask(sdp: str, asked: Asked) -> str:
 
 
 def _ask_section(section: str, asked: Asked) -> str:
-    opus = _OPUS.search(section)
-    if opus is None:
+    lines = section.splitlines()
+    named = enumerate(map(_OPUS.match, lines))
+    found = next(((at, opus[1]) for at, opus in named if opus is not None), None)
+    if found is None:
         return section
-    kept = [
-        line
-        for line in section.splitlines()
-        if not line.startswith((f"a=fmtp:{opus[1]} ", "a=ptime:", "a=maxptime:"))
-    ]
+    at, payload_type = found
     parameters = [
         "minptime=10",
         "useinbandfec=1",
@@ -47,7 +45,8 @@ def _ask_section(section: str, asked: Asked) -> str:
         "sprop-stereo=0",
         f"maxplaybackrate={asked.playback_rate}",
     ]
-    at = next(i for i, line in enumerate(kept) if line.startswith(opus[0])) + 1
-    kept[at:at] = [f"a=fmtp:{opus[1]} {';'.join(parameters)}"]
+    lines.insert(at + 1, f"a=fmtp:{payload_type} {';'.join(parameters)}")
+    replaced = (f"a=fmtp:{payload_type} ", "a=ptime:", "a=maxptime:")
+    kept = [line for n, line in enumerate(lines) if n == at + 1 or not line.startswith(replaced)]
     kept += [f"a=ptime:{asked.packet_ms}", f"a=maxptime:{asked.packet_ms}"]
     return "\r\n".join(kept) + "\r\n"

@@ -12,6 +12,7 @@ these names to the versions that `pyproject.toml` admits.
   follow one whose address changed, as a router's does that forgot it; `contain` lets it.
 - One datagram that aioice or aiortc cannot read, an empty one even, raises into the event loop
   or closes the connection, and anyone may send it. `contain` makes it cost itself alone.
+- aiortc reads an SCTP parameter of length 0 for ever, and the loop stands still.
 """
 
 import asyncio
@@ -27,6 +28,7 @@ from typing import Any
 import aioice.ice
 import aioice.stun
 import aiortc.rtcpeerconnection
+import aiortc.rtcsctptransport
 import ifaddr
 import pylibsrtp
 from aiortc import (
@@ -332,6 +334,24 @@ def contain(connection: RTCPeerConnection) -> None:
         dtls.transport._connection.__class__ = _Agent
         for protocol in dtls.transport._connection._protocols:
             protocol.__class__ = _Socket
+
+
+_decode_params = aiortc.rtcsctptransport.decode_params
+
+
+def _params(body: bytes) -> list[tuple[int, bytes]]:
+    """aiortc's parser of SCTP parameters, for those that get on. Raises `ValueError`."""
+    at = 0
+    while at + 4 <= len(body):
+        length = int.from_bytes(body[at + 2 : at + 4], "big")
+        if length < 4:
+            raise ValueError("a parameter shorter than its own header")
+        at += length + -length % 4
+    return _decode_params(body)
+
+
+# For every connection of this process: there is no other way to it than its module's name.
+setattr(aiortc.rtcsctptransport, "decode_params", _params)  # noqa: B010
 
 
 class _Certificate(RTCCertificate):

@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
+from aiohttp.log import server_logger
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from server import machine, sse, wire
@@ -35,6 +37,7 @@ class Routes:
         self._talk = talk
 
     def application(self) -> web.Application:
+        server_logger.addFilter(_is_fault_of_ours)
         app = web.Application(middlewares=[_errors], client_max_size=256 * 1024)
         app.add_routes(
             [
@@ -179,6 +182,13 @@ class Routes:
         return await whip.end(request, self._lobby)
 
 
+def _is_fault_of_ours(record: logging.LogRecord) -> bool:
+    """aiohttp tells of a request that it cannot read as of a failure, with its traceback: anyone
+    could fill the log."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError | web.RequestPayloadError)
+
+
 @web.middleware
 async def _errors(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -198,6 +208,9 @@ async def _errors(
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status, "bad_request")
         allow = {name: error.headers[name] for name in ("Allow",) if name in error.headers}
         return _error(error.status, code, error.reason, False, allow)
+    except ConnectionResetError:
+        # The client went in the middle of its request; nobody reads this.
+        return _error(400, "bad_request", "the request did not come to its end", True)
     except Exception:
         # The containment of one request.
         log.exception("a request failed")

@@ -1,7 +1,8 @@
 """Spoilt datagrams to the sockets of a connected peer: nothing raises out of it, it hears on,
 and its neighbour in the same loop notices nothing.
 
-ROOMSCRIBE_FUZZ_S says how long all of it lasts; a seed is part of each test's name.
+ROOMSCRIBE_FUZZ_S says how long all of it lasts, as in tests/fuzz; a seed is part of each test's
+name.
 """
 
 import asyncio

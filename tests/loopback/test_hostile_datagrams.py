@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-from aiortc.rtcsctptransport import Chunk, DataChunk, serialize_packet
+from aiortc.rtcsctptransport import Chunk, DataChunk, HeartbeatChunk, serialize_packet
 from aiortc.rtp import RtcpPsfbPacket
 
 from media.peer import Peer, PeerEvent, Sent
@@ -76,6 +76,20 @@ async def test_sctp_that_is_cut_short_ends_nothing() -> None:
         cut.type = DataChunk.type
         tag = sctp._remote_verification_tag
         await sctp.transport._send_data(serialize_packet(5000, 5000, tag, cut))
+        await goes_on(page, peer)
+
+
+async def test_a_parameter_of_no_length_ends_nothing() -> None:
+    """aiortc's parser of parameters would read it for ever."""
+    page = Page(Voice(tone(30.0, 48_000)))
+    async with peer_of(page) as peer:
+        await ready(page, peer)
+        sctp = page.connection.sctp
+        assert sctp is not None
+        endless = Chunk(body=bytes([0, 1, 0, 0]))
+        endless.type = HeartbeatChunk.type
+        tag = sctp._remote_verification_tag
+        await sctp.transport._send_data(serialize_packet(5000, 5000, tag, endless))
         await goes_on(page, peer)
 
 

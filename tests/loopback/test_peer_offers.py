@@ -259,6 +259,14 @@ async def test_an_offer_that_is_off_is_answered_or_refused(sdp: str) -> None:
     await _answered_or_refused(sdp)
 
 
+async def test_a_name_that_looks_like_a_codec_is_no_codec() -> None:
+    named = replaced("a=mid:0", "a=mid:a=rtpmap:99 opus/48000").replace("BUNDLE 0 1", "BUNDLE 1")
+
+    answered = await answer(named)
+
+    assert "a=fmtp:111 minptime=10" in answered
+
+
 async def test_an_offer_cut_off_anywhere_is_answered_or_refused() -> None:
     for end in range(0, len(CHROMIUM), 97):
         await _answered_or_refused(CHROMIUM[:end])

@@ -54,6 +54,15 @@ def test_the_audio_section_asks_and_the_others_stay_as_they_were() -> None:
     )
 
 
+def test_a_codec_is_named_where_a_line_begins() -> None:
+    named = ANSWER.replace("a=mid:0", "a=mid:a=rtpmap:99 opus/48000")
+
+    asked = ask(named, Asked())
+
+    assert asked.count("a=fmtp:") == 1
+    assert f"a=rtpmap:111 opus/48000/2\r\n{FMTP}\r\n" in asked
+
+
 def test_what_is_asked_can_be_chosen() -> None:
     asked = ask(ANSWER, Asked(packet_ms=20, dtx=False, playback_rate=48_000))
 

@@ -26,15 +26,11 @@ from aiortc import (
     RTCPeerConnection,
     RTCRtpReceiver,
     RTCRtpSender,
-    RTCRtpTransceiver,
     rtcpeerconnection,
+    rtcsctptransport,
 )
-from aiortc.rtcrtpparameters import RTCRtpHeaderExtensionParameters
 from aiortc.rtp import (
     RtcpByePacket,
-    RtcpPacket,
-    RtcpReceiverInfo,
-    RtcpRrPacket,
     RtcpSenderInfo,
     RtcpSrPacket,
 )
@@ -45,6 +41,7 @@ from OpenSSL import SSL
 from media import private, reports
 from media.track import RtpPacket
 from tests.clients import Voice
+from tests.media.rig import LEVEL_ID, SSRC, Rig, goodbye, rtp, sender_report
 from tests.nat import nat
 from tests.speech import tone
 
@@ -310,6 +307,7 @@ async def test_peers_share_one_context_which_keeps_little(
         (RTCDtlsTransport, "_recv_next"),
         (aioice.ice.StunProtocol, "datagram_received"),
         (rtcpeerconnection, "RTCCertificate"),
+        (rtcsctptransport, "decode_params"),
         (RTCCertificate, "_create_ssl_context"),
         (aioice.ice, "get_host_addresses"),
         (aioice.ice, "CONSENT_FAILURES"),
@@ -320,6 +318,18 @@ async def test_peers_share_one_context_which_keeps_little(
 )
 def test_what_we_replace_is_there(owner: object, name: str) -> None:
     assert hasattr(owner, name)
+
+
+def test_a_parameter_of_sctp_that_has_no_end_is_refused() -> None:
+    whole = rtcsctptransport.encode_params([(1, b"abc"), (7, b"")])
+
+    assert rtcsctptransport.decode_params(whole) == [(1, b"abc"), (7, b"")]
+    for length in range(4):
+        endless = bytes([0, 1, 0, length])
+        with pytest.raises(ValueError, match="shorter"):
+            rtcsctptransport.decode_params(whole + endless)
+        with pytest.raises(ValueError, match="shorter"):
+            rtcsctptransport.HeartbeatChunk(body=endless)
 
 
 async def test_a_connection_keeps_its_sockets_keys_and_extensions_where_we_look() -> None:
@@ -364,121 +374,6 @@ async def test_a_receiver_that_was_never_ours_has_a_codec_only_once_it_started()
 
 
 # Datagrams, by hand
-
-
-KEY = bytes(range(30))
-LEVEL_ID = 3
-SENDER = ("192.0.2.1", 9)
-SSRC = 77
-
-
-class Socket:
-    """Stands for aioice's."""
-
-    def __init__(self) -> None:
-        self.passed: list[bytes] = []
-        self.sent: list[tuple[bytes, object]] = []
-        self.transport = self
-
-    def datagram_received(self, data: bytes, _address: object) -> None:
-        self.passed.append(data)
-
-    def sendto(self, data: bytes, address: object) -> None:
-        self.sent.append((data, address))
-
-
-def session(direction: int) -> pylibsrtp.Session:
-    return pylibsrtp.Session(pylibsrtp.Policy(key=KEY, ssrc_type=direction))
-
-
-class Rig:
-    """A tap on a socket that is in the test's hand, with keys of both ends."""
-
-    def __init__(self) -> None:
-        self.socket = Socket()
-        self.taken: list[RtpPacket] = []
-        self.goodbyes: list[float] = []
-        incoming, outgoing = pylibsrtp.Policy.SSRC_ANY_INBOUND, pylibsrtp.Policy.SSRC_ANY_OUTBOUND
-        self.sender, self._reader = session(outgoing), session(incoming)
-        pair = SimpleNamespace(protocol=self.socket, remote_addr=SENDER)
-        self.connection = SimpleNamespace(_protocols=[self.socket], _nominated={1: pair})
-        self.transport = SimpleNamespace(
-            state="new",
-            _rx_srtp=session(incoming),
-            _tx_srtp=session(outgoing),
-            transport=SimpleNamespace(_connection=self.connection),
-        )
-        receiver = RTCRtpReceiver("audio", self.transport)  # type: ignore[arg-type]
-        vars(receiver)["_RTCRtpReceiver__codecs"][111] = SimpleNamespace(
-            name="opus", clockRate=48_000
-        )
-        self.transceiver = RTCRtpTransceiver("audio", receiver, None)  # type: ignore[arg-type]
-        self.transceiver._headerExtensions = [
-            RTCRtpHeaderExtensionParameters(id=LEVEL_ID, uri=private.AUDIO_LEVEL)
-        ]
-        self.tap = private.Tap(self.transceiver, self.take, self.goodbyes.append)
-        self.tap.install()
-
-    def take(self, packet: RtpPacket, _now: float) -> None:
-        self.taken.append(packet)
-
-    def bring(self, datagram: bytes) -> None:
-        self.socket.datagram_received(datagram, SENDER)
-
-    def send(self, plain: bytes) -> bytes:
-        """Protect an RTP packet and bring it."""
-        datagram: bytes = self.sender.protect(plain)
-        self.bring(datagram)
-        return datagram
-
-    def send_rtcp(self, plain: bytes) -> bytes:
-        datagram: bytes = self.sender.protect_rtcp(plain)
-        self.bring(datagram)
-        return datagram
-
-    def told(self) -> list[RtcpReceiverInfo]:
-        """What the reports say that went to the sender."""
-        blocks: list[RtcpReceiverInfo] = []
-        for datagram, address in self.socket.sent:
-            assert address == SENDER
-            (report,) = RtcpPacket.parse(self._reader.unprotect_rtcp(datagram))
-            assert isinstance(report, RtcpRrPacket)
-            blocks += report.reports
-        return blocks
-
-
-def rtp(
-    payload: bytes = b"opus",
-    *,
-    sequence: int = 1,
-    timestamp: int = 960,
-    ssrc: int = SSRC,
-    payload_type: int = 111,
-    marker: bool = False,
-    csrcs: int = 0,
-    profile: int = 0xBEDE,
-    extension: bytes | None = None,
-    padding: int = 0,
-) -> bytes:
-    """A plain RTP packet; `extension` is a multiple of four bytes."""
-    first = 0x80 | csrcs | (0x10 if extension is not None else 0) | (0x20 if padding else 0)
-    second = payload_type | (0x80 if marker else 0)
-    packet = struct.pack("!BBHII", first, second, sequence, timestamp, ssrc)
-    packet += struct.pack("!I", 9) * csrcs
-    if extension is not None:
-        packet += struct.pack("!HH", profile, len(extension) // 4) + extension
-    packet += payload
-    if padding:
-        packet += bytes(padding - 1) + bytes([padding])
-    return packet
-
-
-def sender_report(ntp_time: int = 0x0001_2345_6789_0000) -> bytes:
-    return bytes(RtcpSrPacket(SSRC, RtcpSenderInfo(ntp_time, 0, 1, 1)))
-
-
-def goodbye(*sources: int) -> bytes:
-    return bytes(RtcpByePacket(list(sources)))
 
 
 def test_rtp_goes_to_the_track_rtcp_to_the_reports_and_all_else_to_aiortc() -> None:

@@ -2,14 +2,38 @@
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
+from server.config import Settings
+from server.house import House
 from server.lobby import Lobby
+from server.metrics import Metrics
 from server.participant import Participant
 from server.room import Room
+from server.store import Store
 from signaling.seat import JoinRequest
+from transcriber.engines import EngineOptions
+from transcriber.process import WorkerProcess
 from transcriber.types import SAMPLE_RATE, Caption, Gap, GapReason, Timing, Word
 
 Message = dict[str, object]
+
+
+@asynccontextmanager
+async def open_lobby(settings: Settings) -> AsyncIterator[Lobby]:
+    """A lobby with a store, and an engine that is never started."""
+    async with Store.open(settings.data_dir / "roomscribe.sqlite3") as store:
+        engine = WorkerProcess(EngineOptions("scripted"))
+        opened = Lobby(House(settings, Metrics(), store, engine))
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(store.run(), name="store")
+            running = tasks.create_task(opened.run(), name="lobby")
+            await asyncio.sleep(0)
+            yield opened
+            await opened.close()
+            await asyncio.wait({running})
+            await store.close()
 
 
 async def join(

@@ -434,6 +434,20 @@ async def test_an_offer_that_is_not_encoded_as_it_says_is_refused(
     assert lobby.rooms == {}
 
 
+async def test_what_a_client_sends_that_is_no_request_is_nothing_to_log(
+    http: Http, caplog: pytest.LogCaptureFixture
+) -> None:
+    gzip = {"Content-Type": "application/sdp", "Content-Encoding": "gzip"}
+    assert (await http.post("/whip/standup", data=OFFER, headers=gzip)).status == 400
+    reader, writer = await asyncio.open_connection(http.host, http.port)
+    writer.write(b"GET / HTTP/1.1\r\nHost: \0\r\n\r\n")
+    assert (await reader.read()).startswith(b"HTTP/1.0 400 ")
+    writer.close()
+    await writer.wait_closed()
+
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == []
+
+
 async def test_an_offer_is_read_to_its_end_and_no_further_than_is_allowed(
     http: Http, lobby: Lobby
 ) -> None:

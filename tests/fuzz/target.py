@@ -1,0 +1,42 @@
+"""What a target is: opened once, then fed many inputs, which it takes or refuses as documented."""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+Feed = Callable[[bytes], None]
+Target = Callable[[], AbstractContextManager[Feed]]
+
+
+def plain(feed: Feed) -> Target:
+    """Of a function that needs nothing around it."""
+    return lambda: nullcontext(feed)
+
+
+def lines(data: bytes, at_most: int = 60) -> list[str]:
+    """As text, also where it is none."""
+    return data.decode("utf-8", "replace").split("\n")[:at_most]
+
+
+# Some hundred times what the slowest takes.
+HANGS_AFTER_S = 25
+
+
+class Hangs(BaseException):
+    """What is fuzzed does not come back. No `Exception`: nobody is to contain it."""
+
+
+@contextmanager
+def not_for_ever() -> Iterator[None]:
+    """Raises `Hangs` where a loop has no end. For the main thread."""
+
+    def end(*_: object) -> None:
+        raise Hangs
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.alarm(HANGS_AFTER_S)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
