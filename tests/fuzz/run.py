@@ -88,7 +88,7 @@ def _guided(name: str, seconds: float) -> list[str]:
         *(sys.executable, "-m", "tests.fuzz.guided", name, str(found), str(CORPUS / name)),
         f"-max_total_time={max(1, int(seconds))}",
         f"-artifact_prefix={CORPUS / name}/",
-        f"-timeout={HANGS_AFTER_S}",
+        f"-timeout={HANGS_AFTER_S:.0f}",
         f"-max_len={_LONGEST_INPUT}",
         *("-rss_limit_mb=3000", "-print_final_stats=1", "-verbosity=0"),
     ]
