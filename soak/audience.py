@@ -20,19 +20,18 @@ from soak.sse import LOST, SseReader, again_and_again, captions_of
 
 _NOT_READ_FOR_S = 60.0  # the server lets go of who does not read for 20 s
 _QUIET_S = 5.0
+_TIMEOUT = aiohttp.ClientTimeout(total=30)
 _LOOKS = 12
 
 
 class Audience:
     def __init__(
         self,
-        session: aiohttp.ClientSession,
         url: str,
         rooms: list[str],
         listeners: int,
         slow_readers: int = 0,
     ) -> None:
-        self._session = session
         self._url = url
         self._pages = [(rooms[n % len(rooms)], f"Listener {n}") for n in range(listeners)]
         self._slow = [rooms[n % len(rooms)] for n in range(slow_readers)]
@@ -43,17 +42,21 @@ class Audience:
             self.listens.set()
 
     async def run(self) -> None:
-        """Read until cancelled."""
-        async with asyncio.TaskGroup() as tasks:
+        """Read until cancelled, over connections that then are closed."""
+        connector = aiohttp.TCPConnector(limit=0)
+        async with (
+            aiohttp.ClientSession(connector=connector, timeout=_TIMEOUT) as session,
+            asyncio.TaskGroup() as tasks,
+        ):
             for room, delivery in self._deliveries.items():
-                reader = self._sse(room, delivery)
+                reader = self._sse(session, room, delivery)
                 tasks.create_task(again_and_again(reader.once), name="soak-sse")
             for room, name in self._pages:
                 url = f"{self._url}/api/v1/rooms/{room}/ws"
-                page = _Page(self._session, url, name, self._deliveries[room])
+                page = _Page(session, url, name, self._deliveries[room])
                 tasks.create_task(again_and_again(page.once), name="soak-page")
             for room in self._slow:
-                sleeper = partial(self._read_nothing, captions_of(self._url, room))
+                sleeper = partial(_read_nothing, session, captions_of(self._url, room))
                 tasks.create_task(again_and_again(sleeper), name="soak-slow")
 
     @property
@@ -85,7 +88,7 @@ class Audience:
         for delivery in self._deliveries.values():
             delivery.judge(math.inf)
 
-    def _sse(self, room: str, delivery: Delivery) -> SseReader:
+    def _sse(self, session: aiohttp.ClientSession, room: str, delivery: Delivery) -> SseReader:
         def came() -> None:
             delivery.came("sse", time.monotonic())
             self._unheard.discard(room)
@@ -95,12 +98,13 @@ class Audience:
         def take(told: dict[str, Any]) -> None:
             delivery.told("sse", told["seq"], time.monotonic())
 
-        return SseReader(self._session, captions_of(self._url, room), came, take)
+        return SseReader(session, captions_of(self._url, room), came, take)
 
-    async def _read_nothing(self, url: str) -> None:
-        async with self._session.get(url) as answer:
-            answer.raise_for_status()
-            await asyncio.sleep(_NOT_READ_FOR_S)
+
+async def _read_nothing(session: aiohttp.ClientSession, url: str) -> None:
+    async with session.get(url) as answer:
+        answer.raise_for_status()
+        await asyncio.sleep(_NOT_READ_FOR_S)
 
 
 class _Page:

@@ -87,7 +87,7 @@ class Run:
             before = await self._rehearse(sampler, url, talk)
             self._mark(before)
             self._began = time.monotonic()
-            audience = self._audience(session, url)
+            audience = self._audience(url)
             wanted = self._scenario
             calls = Calls(url, talk, wanted.calls, wanted.talkers, self._note)
             doing = await self._speak(server, sampler, url, audience, calls)
@@ -132,10 +132,10 @@ class Run:
             command = (python, *tracing, "--output", capture, *what)
         return await stack.enter_async_context(serving(command, environment, self._folder.log()))
 
-    def _audience(self, session: aiohttp.ClientSession, url: str) -> Audience:
+    def _audience(self, url: str) -> Audience:
         wanted = self._scenario
         rooms = self._load(url).room_names if wanted.speakers else []
-        return Audience(session, url, rooms, wanted.listeners, wanted.slow_readers)
+        return Audience(url, rooms, wanted.listeners, wanted.slow_readers)
 
     def _load(self, url: str) -> Load:
         wanted = self._scenario

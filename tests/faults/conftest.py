@@ -111,7 +111,7 @@ async def arena_in(folder: Path, more: Mapping[str, str] = {}) -> AsyncIterator[
     ):
         await people.gather()
         assert (len(people.peers), people.failed) == (SPEAKERS, 0)
-        audience = Audience(session, server.url, people.load.room_names, LISTENERS)
+        audience = Audience(server.url, people.load.room_names, LISTENERS)
         arena = Arena(folder, session, environment, server, people, audience)
         reading = asyncio.create_task(audience.run(), name="faults-audience")
         try:
