@@ -116,7 +116,7 @@ async def test_what_a_dead_line_swallowed_is_sent_again(
         assert len(said.texts) >= before + 2
         way.cut()
         way.flow()
-        await assert_read(ada, said, 20.0)
+        await assert_read(ada, said, 20.0, may_repeat=1)
 
 
 async def test_a_server_that_stood_still_reads_all_when_it_goes_on(
@@ -147,7 +147,7 @@ async def test_too_late_to_resume_the_call_goes_on_in_a_new_session(
         # what was said meanwhile comes, and then what is said now
         told = len(said.texts)
         await until(lambda: len(said.texts) >= told + 4, 40.0)
-        await assert_read(ada, said)
+        await assert_read(ada, said, may_repeat=1)
         assert call.session not in ("", session)
         room = far_bot.server.lobby.rooms[f"talk-{ROOM}"]
         assert len(room.participants) == 2
@@ -166,7 +166,7 @@ async def test_a_signaling_server_that_was_stopped_finds_the_bot_again(
         await until(lambda: call.session not in ("", session), 30.0)
         told = len(said.texts)
         await until(lambda: len(said.texts) >= told + 4, 30.0)
-        await assert_read(ada, said)
+        await assert_read(ada, said, may_repeat=1)
         assert {t.speaker_session for t in finals_of(ada)[-4:]} <= {ada.session, ben.session}
 
 
