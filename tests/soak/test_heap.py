@@ -119,9 +119,9 @@ import time
 held = []
 def hold(size): held.append(bytearray(size))
 time.sleep(0.3); print(time.time(), flush=True)
-hold(1_000_000)
+time.sleep(0.1); hold(1_000_000)
 time.sleep(0.3); print(time.time(), flush=True)
-held.clear(); hold(3_000_000)
+time.sleep(0.1); held.clear(); hold(3_000_000)
 time.sleep(0.3); print(time.time(), flush=True)
 time.sleep(0.3)
 """
