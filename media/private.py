@@ -392,14 +392,15 @@ def gather_on(addresses: Sequence[str], *, loopback: bool) -> None:
     def host_addresses(use_ipv4: bool, use_ipv6: bool) -> list[str]:
         if addresses:
             return [a for a in addresses if (use_ipv6 if ":" in a else use_ipv4)]
-        found = _interface_addresses(use_ipv4, use_ipv6)
+        found = interface_addresses(use_ipv4, use_ipv6)
         return [*found, "127.0.0.1"] if loopback and use_ipv4 else found
 
     aioice.ice.get_host_addresses = host_addresses
     aioice.ice.CONSENT_FAILURES = CONSENT_FAILURES
 
 
-def _interface_addresses(use_ipv4: bool, use_ipv6: bool) -> list[str]:
+def interface_addresses(use_ipv4: bool, use_ipv6: bool) -> list[str]:
+    """Those of this machine, but for loopback and link-local ones."""
     found: list[str] = []
     for adapter in ifaddr.get_adapters():
         for ip in adapter.ips:

@@ -5,11 +5,13 @@ import asyncio
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from typing import NoReturn
 
 from media.sockets import MediaLoop
-from server import logs, talk_check
+from server import invite, logs, talk_check
 from server.app import CannotListen, serve
 from server.config import BadSettings, Settings, as_json, describe, load_settings
+from server.doors import fault_of
 from server.metrics import Metrics
 from server.store import StoreError
 
@@ -25,7 +27,13 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    commands.add_parser("serve", help="serve (what happens without a command)")
+    _add_serving(parser)
+    _add_serving(
+        commands.add_parser("serve", help="serve (what happens without a command)"),
+        default=argparse.SUPPRESS,
+    )
+    inviting = commands.add_parser("token", help="a join token, and the link that carries it")
+    invite.add_arguments(inviting)
     listing = commands.add_parser("settings", help="list the settings, and those in force")
     listing.add_argument("--markdown", action="store_true", help="as a table for the README")
     commands.add_parser("metrics", help="list what /metrics tells, as a table in Markdown")
@@ -41,19 +49,47 @@ def main() -> None:
     if arguments.command == "metrics":
         print(_metrics_markdown())
         return
-    settings = _load()
+    settings = _load(arguments)
     if arguments.command == "settings":
         print(_settings_text())
         print("\nIn force:\n" + as_json(settings))
         return
     if arguments.command == "talk-check":
         sys.exit(0 if asyncio.run(talk_check.check(settings.talk, arguments.room, print)) else 1)
+    if arguments.command == "token":
+        try:
+            print(invite.invite(settings, arguments))
+        except invite.CannotInvite as error:
+            _end(str(error))
+        return
+    if (fault := fault_of(settings)) is not None:
+        _end(fault)
     _serve(settings)
 
 
-def _load() -> Settings:
+def _add_serving(parser: argparse.ArgumentParser, default: object = None) -> None:
+    parser.add_argument(
+        "--open-to-everyone",
+        action="store_const",
+        const="true",
+        default=default,
+        help="let everyone in without a token, also on other addresses than loopback",
+    )
+    parser.add_argument(
+        "--tls",
+        metavar="auto|CERT,KEY",
+        default=default,
+        help="HTTPS: with a certificate of its own making, or with these files",
+    )
+
+
+def _load(arguments: argparse.Namespace) -> Settings:
+    if arguments.open_to_everyone is not None:
+        os.environ["AUTH__OPEN_TO_EVERYONE"] = arguments.open_to_everyone
+    if arguments.tls is not None:
+        os.environ["SERVER__TLS"] = arguments.tls
     try:
-        return load_settings(dict(os.environ))
+        return load_settings()
     except BadSettings as error:
         for fault in error.faults:
             print(f"roomscribe: {fault}", file=sys.stderr)
@@ -66,8 +102,12 @@ def _serve(settings: Settings) -> None:
         with asyncio.Runner(loop_factory=MediaLoop) as runner:
             runner.run(serve(settings))
     except* (CannotListen, StoreError) as errors:
-        print(f"roomscribe: {_first(errors)}", file=sys.stderr)
-        sys.exit(_USAGE)
+        _end(str(_first(errors)))
+
+
+def _end(fault: str) -> NoReturn:
+    print(f"roomscribe: {fault}", file=sys.stderr)
+    sys.exit(_USAGE)
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

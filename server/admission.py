@@ -11,7 +11,7 @@ _ENOUGH_SPEAKERS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class Ceilings:
     """Beyond any of these no speaker is admitted; 0 speakers: as many as the rest allows."""
 
     loop_lag_s: float = 0.1
@@ -36,7 +36,7 @@ class Admission:
     """In: `measure` each second, `admit` for each who wants in, and `settle` for each who was
     admitted."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Ceilings) -> None:
         self._limits = limits
         self._now = Measured(0.0, 0.0, 0, 0, 0, 0)
         self._idle_cpu: float | None = None

@@ -17,17 +17,20 @@ from pathlib import Path
 from aiohttp import web
 
 from media.opus import opus_source
-from media.private import gather_on, share_certificate
-from server.admission import Admission, Limits
+from media.private import gather_on, interface_addresses, share_certificate
+from server.admission import Admission, Ceilings
 from server.config import Settings, engine_options
+from server.doors import doors_of
 from server.house import House
 from server.housekeeping import Housekeeping, collections_by_hand
+from server.limits import Limits
 from server.lobby import Lobby
 from server.metrics import Metrics
 from server.observer import Observer
 from server.routes import Routes
 from server.store import Store
 from server.talk import Talk
+from server.tls import BadCertificate, Certificate, certificate_of
 from transcriber.client import EngineClient
 from transcriber.process import WorkerProcess
 from transcriber.shared import SharedWorker
@@ -59,6 +62,7 @@ async def serve(settings: Settings) -> None:
 class Running:
     """A server that serves."""
 
+    scheme: str
     host: str
     port: int
     lobby: Lobby
@@ -67,12 +71,13 @@ class Running:
     @property
     def url(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}"
+        return f"{self.scheme}://{host}:{self.port}"
 
 
 @asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[Running]:
     """A server for as long as the context. Raises `CannotListen`, `StoreError`."""
+    certificate = _certificate(settings)
     share_certificate()
     make_vad(settings.transcriber.vad)  # loads its model before anyone speaks
     gather_on(settings.media.host_addresses, loopback=settings.server.is_loopback)
@@ -85,6 +90,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             access_log=None,
             handle_signals=False,
             shutdown_timeout=2.0,
+            keepalive_timeout=settings.limits.idle_connection_s,
         )
         housekeeping = Housekeeping(observer.speakers, time.monotonic())
         async with asyncio.TaskGroup() as tasks:
@@ -92,16 +98,20 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             background = [
                 tasks.create_task(observer.run(), name="observer"),
                 tasks.create_task(housekeeping.run(), name="housekeeping"),
+                tasks.create_task(lobby.house.doors.run(), name="doors"),
             ]
             rooms = tasks.create_task(lobby.run(), name="lobby")
             try:
                 calls = tasks.create_task(talk.run(), name="talk")
-                port = await _listen(runner, settings)
+                port = await _listen(runner, settings, certificate)
+                if certificate is not None:
+                    background.append(tasks.create_task(certificate.run(), name="certificate"))
                 log.info("opus decoder", extra={"source": opus_source()})
                 # Not before: a worker that is stopped while it starts says so, too.
                 engine = lobby.house.engine
                 background.append(tasks.create_task(engine.run(), name="worker-process"))
-                yield Running(settings.server.host, port, lobby, talk)
+                scheme = "http" if certificate is None else "https"
+                yield Running(scheme, settings.server.host, port, lobby, talk)
             finally:
                 await talk.close()
                 await lobby.close()
@@ -128,23 +138,40 @@ def _lobby(settings: Settings, store: Store) -> Lobby:
         engine = SharedWorker(socket, options, on_status=on_status, on_batch=on_batch)
     else:
         engine = WorkerProcess(options, on_status=on_status, on_batch=on_batch)
-    limits = settings.admission
+    ceilings = settings.admission
     admission = Admission(
-        Limits(
-            limits.max_loop_lag_ms / 1000, limits.max_cpu, limits.max_memory, limits.max_speakers
+        Ceilings(
+            ceilings.max_loop_lag_ms / 1000,
+            ceilings.max_cpu,
+            ceilings.max_memory,
+            ceilings.max_speakers,
         )
     )
     metrics = Metrics()
     metrics.opus_source.labels(opus_source()).set(1)
-    lobby = Lobby(House(settings, metrics, store, engine, admission))
+    limits = Limits(settings.limits, metrics.note_limit)
+    lobby = Lobby(House(settings, metrics, store, engine, doors_of(settings), limits, admission))
     return lobby
 
 
-async def _listen(runner: web.AppRunner, settings: Settings) -> int:
+def _certificate(settings: Settings) -> Certificate | None:
+    """Raises `CannotListen`."""
+    try:
+        return certificate_of(
+            settings.server.tls, settings.data_dir / "tls", interface_addresses(True, True)
+        )
+    except BadCertificate as error:
+        raise CannotListen(str(error)) from None
+
+
+async def _listen(
+    runner: web.AppRunner, settings: Settings, certificate: Certificate | None
+) -> int:
     await runner.setup()
     host, port = settings.server.host, settings.server.port
     try:
-        await web.TCPSite(runner, host, port).start()
+        context = certificate.context if certificate is not None else None
+        await web.TCPSite(runner, host, port, ssl_context=context).start()
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise CannotListen(

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass, field
 
-from server.admission import Admission, Limits
+from server.admission import Admission, Ceilings
 from server.config import Settings
+from server.doors import Doors
+from server.limits import Limits
 from server.metrics import Metrics
 from server.store import Store
 from server.turns import Turns
@@ -16,5 +18,7 @@ class House:
     metrics: Metrics
     store: Store
     engine: EngineClient
-    admission: Admission = field(default_factory=lambda: Admission(Limits()))
+    doors: Doors
+    limits: Limits
+    admission: Admission = field(default_factory=lambda: Admission(Ceilings()))
     turns: Turns = field(default_factory=Turns)

@@ -7,7 +7,7 @@ the time it expires and a name, the password an HMAC of it. `now` is a unix time
 import base64
 import hmac
 
-from server.config import MediaSettings
+from server.settings import MediaSettings
 from signaling.messages import IceServerEntry
 
 

@@ -12,7 +12,9 @@ from server import wire
 from server.house import House
 from server.participant import Participant
 from server.room import Room
+from signaling.bounds import Bounds
 from signaling.errors import Refused
+from signaling.grant import Grant
 from signaling.messages import EngineMessage, Load, check_language
 from signaling.seat import JoinRequest
 from transcriber.types import BatchReport, EngineState, EngineStatus
@@ -34,6 +36,19 @@ class Lobby:
         self._closed = asyncio.Event()
         self._behind = False
         self._reported_at = 0.0
+        limits = house.settings.limits
+        self.bounds = Bounds(
+            limits.messages_per_s,
+            limits.message_bytes,
+            limits.sdp_bytes,
+            limits.sdp_lines,
+            limits.body_s,
+            frozenset(house.settings.server.allowed_origins),
+        )
+
+    def note_limit(self, limit: str) -> None:
+        """Someone came to one of the bounds."""
+        self.house.limits.hit(limit)
 
     async def run(self) -> None:
         """Own the rooms until `close` is done."""
@@ -59,12 +74,26 @@ class Lobby:
             if back is not None:
                 self.house.metrics.joins.labels("resumed").inc()
                 return back
+        grant = request.grant or await self._admit(request)
         language = self._language(request)
         room = self.rooms.get(request.room)
         if room is None or room.is_ended:
+            self.house.limits.check_rooms(len(self.rooms))
             room = self._open(request.room)
+        elif request.grant is None:
+            room.check(grant)
+            self.house.limits.check_participants(len(room.participants))
         self.house.metrics.joins.labels("joined").inc()
-        return room.join(request, language)
+        return room.join(request, language, grant)
+
+    async def _admit(self, request: JoinRequest) -> Grant:
+        """Raises `Refused`."""
+        self.house.limits.take_join(request.address, time.monotonic())
+        try:
+            return await self.house.doors.check(request.token, request.needs, request.room)
+        except Refused:
+            self.house.metrics.joins.labels("refused").inc()
+            raise
 
     def find_seat(self, room: str, resume: str) -> Participant | None:
         found = self.rooms.get(room)
@@ -122,6 +151,12 @@ class Lobby:
             room.end("shutdown")
         self._closed.set()
 
+    def end_room(self, room: Room, reason: str = "ended") -> None:
+        """End it at once; the next who joins opens another of its name."""
+        room.end(reason)
+        if self.rooms.get(room.name) is room:
+            del self.rooms[room.name]
+
     def _open(self, name: str) -> Room:
         assert self._tasks is not None
         room = Room(name, self.house)
@@ -161,11 +196,13 @@ class Lobby:
     def sweep(self, now: float) -> None:
         """End what is over."""
         linger_s = self.house.settings.rooms.linger_s
-        for name, room in list(self.rooms.items()):
+        idle_s = self.house.settings.rooms.idle_s
+        for room in list(self.rooms.values()):
             room.sweep(now)
             if room.empty_since is not None and now - room.empty_since >= linger_s:
-                room.end()
-                del self.rooms[name]
+                self.end_room(room)
+            elif now - room.active_at >= idle_s:
+                self.end_room(room, "idle")
         if self._behind and now - self._reported_at > _BEHIND_S and not self.house.engine.pending:
             self._note_lag(0.0)
 
@@ -185,6 +222,7 @@ def summary(room: Room) -> dict[str, object]:
         "room": room.name,
         "started_at": wire.iso(room.started_at),
         "ended_at": None,
+        "locked": room.is_locked,
         "participants": [
             {
                 **participant.roster_entry.model_dump(),

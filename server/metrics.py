@@ -164,6 +164,12 @@ class Metrics:
         )
         self.calls = Gauge("roomscribe_talk_calls", "Calls that the bot is in", registry=r)
         self.joins = Counter("roomscribe_joins_total", "Joins by outcome", ["outcome"], registry=r)
+        self.limited = Counter(
+            "roomscribe_limited_total",
+            "Times someone came to a limit, by the name of its setting",
+            ["limit"],
+            registry=r,
+        )
         self.store_pending = Gauge(
             "roomscribe_store_pending", "Records not written yet", registry=r
         )
@@ -194,6 +200,9 @@ class Metrics:
         for kind in ("interim", "final"):
             self.captions.labels(kind)
         self.chunks_dropped.labels("overload")
+
+    def note_limit(self, limit: str) -> None:
+        self.limited.labels(limit).inc()
 
     def render(self) -> bytes:
         return generate_latest(self.registry)

@@ -13,10 +13,13 @@ from media.answer import Asked
 from media.errors import RemoteMediaError
 from media.peer import IceServer, Peer, Sent
 from media.track import Ledger, Origin
+from server.doors import not_allowed
 from server.ice import ice_servers_for
 from server.outbox import Outbox
 from signaling.errors import Refused
+from signaling.grant import Grant, Right
 from signaling.messages import RosterEntry, ServerMessage, check_language, encode
+from signaling.seat import JoinRequest
 from transcriber.account import Fates
 from transcriber.stream import SpeakerStream
 from transcriber.types import SAMPLE_RATE, StreamId
@@ -42,21 +45,22 @@ class Participant:
         self,
         room: "Room",
         participant: str,
-        name: str,
+        request: JoinRequest,
         language: str,
-        *,
-        has_socket: bool,
-        outlives_peer: bool = False,
+        grant: Grant,
     ) -> None:
         self.participant = participant
-        self.name = name
+        self.name = grant.name or request.name
         self.language = language
+        self.grant = grant
+        self.address = request.address
         self.resume = secrets.token_urlsafe(24)
-        self.has_socket = has_socket
-        self.is_of_bot = outlives_peer
-        self.outlives_peer = outlives_peer or has_socket
+        self.has_socket = request.has_socket
+        self.is_of_bot = request.outlives_peer
+        self.outlives_peer = request.outlives_peer or request.has_socket
         self.joined_at = time.time()
         self.muted = False
+        self.muted_by_owner = False
         self.speaking = False
         self.has_left = False
         self.lost_at: float | None = None
@@ -70,6 +74,7 @@ class Participant:
         self.past_fates = Fates()  # of the streams before this one
         self.counted_fates = Fates()  # what the metrics know
         self.counted_frames = (0, 0)  # the same, of this stream
+        self._candidates = 0  # since their last peer came
         self._room = room
 
     @property
@@ -86,6 +91,7 @@ class Participant:
             participant=self.participant,
             name=self.name,
             muted=self.muted,
+            muted_by_owner=self.muted_by_owner,
             speaking=self.speaking,
         )
 
@@ -93,6 +99,8 @@ class Participant:
         """Answer an offer: of the peer that is there, or of a new one in its place."""
         if is_of_call(self._room.name) and not self.is_of_bot:
             raise Refused("read_only", "who speaks in this room is in a call of Nextcloud Talk")
+        if not self.grant.allows(Right.PUBLISH):
+            raise not_allowed(Right.PUBLISH)
         if self.peer is not None and self.peer.is_same_session(sdp):
             try:
                 return await self.peer.answer(sdp)
@@ -110,10 +118,19 @@ class Participant:
         return answer
 
     async def _answer_anew(self, sdp: str) -> str:
-        peer = self._new_peer()
+        limits = self._room.house.limits
+        limits.take_peer(self.address, in_place=self.peer is not None)
+        try:
+            return await self._answer_by(self._new_peer(), sdp)
+        except BaseException:
+            limits.give_peer(self.address)
+            raise
+
+    async def _answer_by(self, peer: Peer, sdp: str) -> str:
         try:
             answer = await peer.answer(sdp)
             self._room.attend(self, peer)
+            self._candidates = 0
         except RemoteMediaError as error:
             await peer.close()
             raise _refused(error) from error
@@ -123,6 +140,8 @@ class Participant:
         return answer
 
     async def add_candidate(self, candidate: str, sdp_mid: str | None) -> None:
+        self._candidates += 1
+        self._room.house.limits.check_candidates(self._candidates)
         if self.peer is None:
             raise Refused("no_offer", "a candidate needs an offer before it", status=409)
         try:
@@ -137,6 +156,19 @@ class Participant:
             self.stream.set_language(self.language)
 
     def set_muted(self, muted: bool) -> None:
+        if self.muted_by_owner and not muted:
+            raise Refused("muted_by_owner", "the owner has muted you", status=403)
+        self._set_muted(muted)
+
+    def hold_muted(self, held: bool) -> None:
+        """By the owner: mute them until the owner lets them speak. They unmute themselves then."""
+        was_held, self.muted_by_owner = self.muted_by_owner, held
+        if held and not self.muted:
+            self._set_muted(True)
+        elif was_held != held:
+            self._room.announce(self)
+
+    def _set_muted(self, muted: bool) -> None:
         if self.muted == muted:
             return
         self.muted = muted
@@ -160,6 +192,8 @@ class Participant:
 
     def deliver(self, event: "Event") -> None:
         """Send a caption or gap by the data channel, else by the socket; never waits."""
+        if not self.grant.allows(Right.LISTEN):
+            return
         if self.peer is not None:
             sent = self.peer.send(event.text, is_final=event.is_final)
             if sent is Sent.FULL:

@@ -21,6 +21,7 @@ from server.participant import Participant
 from server.speaker import Speaker
 from server.store import RoomRecord, StoredEvent, StoreError
 from signaling.errors import Refused
+from signaling.grant import Grant, Right
 from signaling.messages import (
     Bye,
     Joined,
@@ -80,8 +81,11 @@ class Room:
         self.started_at = time.time()
         self.participants: dict[str, Participant] = {}
         self.empty_since: float | None = time.monotonic()
+        self.active_at = time.monotonic()  # someone spoke, or came
+        self.is_locked = False
         self.seq = 0
         self._joined = 0
+        self._barred: set[str] = set()  # tokens of those who were removed
         self._replay: deque[Event] = deque(maxlen=REPLAY_EVENTS)
         self._sse: set[Outbox] = set()
         self._watchers: list[Watcher] = []
@@ -124,17 +128,20 @@ class Room:
 
     # Who is here
 
-    def join(self, request: JoinRequest, language: str) -> Participant:
+    def check(self, grant: Grant) -> None:
+        """Whether its bearer may come in. Raises `Refused`."""
+        if grant.allows(Right.ADMIN):
+            return
+        if grant.token_id is not None and grant.token_id in self._barred:
+            raise Refused("removed", "the owner has removed you from this room", status=403)
+        if self.is_locked:
+            raise Refused("locked", "the owner has locked this room", retryable=True, status=403)
+
+    def join(self, request: JoinRequest, language: str, grant: Grant) -> Participant:
         """Take someone in."""
         self._joined += 1
-        participant = Participant(
-            self,
-            f"p{self._joined}",
-            request.name,
-            language,
-            has_socket=request.has_socket,
-            outlives_peer=request.outlives_peer,
-        )
+        self.active_at = time.monotonic()
+        participant = Participant(self, f"p{self._joined}", request, language, grant)
         self._tell(Joined(**participant.roster_entry.model_dump()))
         self.participants[participant.participant] = participant
         self.empty_since = None
@@ -160,7 +167,8 @@ class Room:
             participant.outbox.end("resumed")
         lost_at, participant.lost_at = participant.lost_at, None
         participant.outbox = Outbox()
-        is_renamed, participant.name = participant.name != request.name, request.name
+        name = participant.grant.name or request.name
+        is_renamed, participant.name = participant.name != name, name
         if language != participant.language:
             participant.set_language(language)
         participant.send(self._welcome(participant, resumed=True))
@@ -202,6 +210,12 @@ class Room:
             participant.peer.end_audio()
         elif participant.stream is not None:
             participant.stream.close()
+
+    def remove(self, participant: Participant) -> None:
+        """By the owner: they do not come back with their token while the room lives."""
+        if participant.grant.token_id is not None:
+            self._barred.add(participant.grant.token_id)
+        self.leave(participant, "removed")
 
     def drop_listener(self, participant: Participant) -> None:
         """They do not read their captions."""
@@ -263,6 +277,7 @@ class Room:
             await speaker.run()
         finally:
             self._speakers.pop(speaker, None)
+            self.house.limits.give_peer(speaker.participant.address)
             self._peer_gone(speaker.participant, speaker.peer)
 
     def _peer_gone(self, participant: Participant, peer: Peer) -> None:
@@ -279,6 +294,7 @@ class Room:
     def publish(self, participant: Participant, said: Caption | Gap) -> None:
         """Give a caption or gap to everyone who reads, and finals to the store."""
         self.seq += 1
+        self.active_at = time.monotonic()
         for watcher in self._watchers:
             watcher(participant, said)
         if isinstance(said, Gap):
@@ -386,6 +402,7 @@ class Room:
             ice_servers=ice_servers_for(settings.media, participant.participant, time.time()),
             engine=wire.engine_summary(self.house.engine.status, participant.language),
             resumed=resumed,
+            rights=tuple(right.value for right in Right if participant.grant.allows(right)),
         )
 
     def _roster(self) -> Iterator[RosterEntry]:

@@ -13,12 +13,17 @@ from aiohttp.log import server_logger
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from server import machine, sse, wire
+from server.headers import guard
 from server.lobby import Lobby, summary
 from server.observer import Observer
+from server.owner import Owner
+from server.proxies import believe
 from server.store import EndedRoom, StoreError
 from server.talk import Talk
 from signaling import whip, ws
+from signaling.bearer import bearer
 from signaling.errors import Refused
+from signaling.grant import Grant, Right
 from signaling.messages import check_room
 from transcriber import transcript as exports
 from transcriber.types import EngineState
@@ -38,7 +43,14 @@ class Routes:
 
     def application(self) -> web.Application:
         server_logger.addFilter(_is_fault_of_ours)
-        app = web.Application(middlewares=[_errors], client_max_size=256 * 1024)
+        settings = self._house.settings
+        app = web.Application(
+            middlewares=[believe(settings.server.trusted_proxies), _errors],
+            client_max_size=256 * 1024,
+        )
+        app.on_response_prepare.append(
+            guard(settings.server.embedded_by, hsts=settings.server.tls not in ("", "auto"))
+        )
         app.add_routes(
             [
                 web.get("/", self.start_page),
@@ -57,6 +69,7 @@ class Routes:
                 web.options("/whip/{room}", whip.options),
                 web.patch("/whip/{room}/{session}", self.whip_trickle),
                 web.delete("/whip/{room}/{session}", self.whip_end),
+                *Owner(self._lobby).routes(),
                 *self._talk.routes(),
             ]
         )
@@ -126,16 +139,20 @@ class Routes:
             body=self._house.metrics.render(), headers={"Content-Type": CONTENT_TYPE_LATEST}
         )
 
-    async def rooms(self, _request: web.Request) -> web.Response:
-        live = [summary(room) for room in self._lobby.rooms.values()]
+    async def rooms(self, request: web.Request) -> web.Response:
+        """Those for which the token is."""
+        grant = await self._house.doors.check(bearer(request), Right.LISTEN)
+        rooms = [room for room in self._lobby.rooms.values() if grant.covers(room.name)]
+        live = [summary(room) for room in rooms]
         try:
-            ended = [_ended(room) for room in await self._house.store.ended_rooms()]
+            past = await self._house.store.ended_rooms()
+            ended = [_ended(room) for room in past if grant.covers(room.name)]
         except StoreError:
             ended = []  # the store says so in its own place; who is here now is still known
         return web.json_response({"rooms": live + ended})
 
     async def room(self, request: web.Request) -> web.Response:
-        name = check_room(request.match_info["room"])
+        name, _ = await self._admit(request)
         room = self._lobby.rooms.get(name)
         if room is not None:
             return web.json_response(summary(room))
@@ -148,13 +165,16 @@ class Routes:
         return await ws.serve_socket(request, self._lobby)
 
     async def captions(self, request: web.Request) -> web.StreamResponse:
-        room = self._lobby.rooms.get(check_room(request.match_info["room"]))
+        name, grant = await self._admit(request)
+        room = self._lobby.rooms.get(name)
         if room is None or room.is_ended:
             raise _no_room()
+        room.check(grant)
+        self._house.limits.check_listeners(room.sse_listeners)
         return await sse.serve_captions(request, room)
 
     async def transcript(self, request: web.Request) -> web.Response:
-        name = check_room(request.match_info["room"])
+        name, _ = await self._admit(request)
         kind = request.match_info["kind"]
         said = await self._house.store.transcript(name)
         if said is None:
@@ -171,6 +191,11 @@ class Routes:
         # off the loop: a day's transcript takes some tenths of a second
         text = await asyncio.to_thread(render, said)
         return web.Response(text=text, content_type=content_type, charset="utf-8", headers=headers)
+
+    async def _admit(self, request: web.Request) -> tuple[str, Grant]:
+        """Whether the room may be read with the request's token. Raises `Refused`."""
+        name = check_room(request.match_info["room"])
+        return name, await self._house.doors.check(bearer(request), Right.LISTEN, name)
 
     async def whip_offer(self, request: web.Request) -> web.Response:
         return await whip.offer(request, self._lobby)
@@ -197,8 +222,10 @@ async def _errors(
         return await handler(request)
     except Refused as error:
         headers = {}
-        if error.status == 503:
+        if error.status in (429, 503):
             headers["Retry-After"] = str(error.retry_after_s or 5)
+        if error.status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
         return _error(error.status, error.code, error.message, error.retryable, headers)
     except StoreError as error:
         return _error(503, "store_unavailable", f"the store: {error.code}", True)
@@ -208,11 +235,11 @@ async def _errors(
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status, "bad_request")
         allow = {name: error.headers[name] for name in ("Allow",) if name in error.headers}
         return _error(error.status, code, error.reason, False, allow)
-    except ConnectionResetError:
-        # The client went in the middle of its request; nobody reads this.
-        return _error(400, "bad_request", "the request did not come to its end", True)
-    except Exception:
+    except Exception as error:
         # The containment of one request.
+        if isinstance(error, ConnectionResetError) and request.transport is None:
+            # The client went in the middle of it; nobody reads this.
+            return _error(400, "bad_request", "the request did not come to its end", True)
         log.exception("a request failed")
         return _error(500, "internal", "something went wrong here", True)
 
@@ -250,5 +277,5 @@ def _file(path: str, status: int = 200) -> web.StreamResponse:
     return web.FileResponse(
         file,
         status=status,
-        headers={"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"},
+        headers={"Cache-Control": "no-cache"},
     )

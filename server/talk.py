@@ -14,8 +14,9 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from server.config import TalkSettings
 from server.lobby import Lobby
+from server.requests import json_body
+from server.settings import TalkSettings
 from server.talk_bot import Backend, TalkBot
 from server.talk_languages import supported
 from signaling.errors import Refused
@@ -116,7 +117,7 @@ class Talk:
     async def transcribe(self, request: web.Request) -> web.Response:
         """Someone in a call wants captions, or no more."""
         self._check(request)
-        asked = await _json(request)
+        asked = await json_body(request)
         token, session = _token(asked), _session(asked)
         language = self._language(asked)
         if asked.get("enable", True) is False:
@@ -138,7 +139,7 @@ class Talk:
 
     async def set_language(self, request: web.Request) -> web.Response:
         self._check(request)
-        asked = await _json(request)
+        asked = await json_body(request)
         bot = self.bots.get(_token(asked))
         language = self._language(asked)
         if bot is None or bot.is_over:
@@ -148,7 +149,7 @@ class Talk:
 
     async def leave(self, request: web.Request) -> web.Response:
         self._check(request)
-        await self._leave(_token(await _json(request)))
+        await self._leave(_token(await json_body(request)))
         return web.json_response({"message": "the bot has left"})
 
     async def stop(self, request: web.Request) -> web.Response:
@@ -262,6 +263,8 @@ class Talk:
         """Whether Nextcloud asks. Raises `Refused`."""
         secret = self._settings.app_secret
         if not secret:
+            if not self._lobby.house.doors.is_open:
+                raise Refused("unauthorized", "APP_SECRET is not set", status=401)
             return
         try:
             told = base64.b64decode(request.headers.get("AUTHORIZATION-APP-API", ""), validate=True)
@@ -282,16 +285,6 @@ def socket_of(url: str) -> str:
         if url.startswith(plain):
             url = socket + url.removeprefix(plain)
     return f"{url}/spreed"
-
-
-async def _json(request: web.Request) -> dict[str, Any]:
-    try:
-        body = await request.json()
-    except (ValueError, LookupError, RecursionError):
-        raise Refused("bad_request", "the body is not JSON") from None
-    if not isinstance(body, dict):
-        raise Refused("bad_request", "the body is not a JSON object")
-    return body
 
 
 def _token(asked: dict[str, Any]) -> str:

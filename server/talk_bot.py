@@ -17,13 +17,14 @@ import aiohttp
 
 from media.feed import Feed, FeedEnded
 from media.peer import IceServer
-from server.config import is_ice_url
 from server.lobby import Lobby
 from server.participant import Participant, room_of_call
 from server.room import Room
+from server.settings import is_ice_url
 from server.talk_captions import Captioner
 from signaling import hpb
 from signaling.errors import Refused
+from signaling.grant import OPEN
 from signaling.messages import check_name
 from signaling.seat import JoinRequest
 
@@ -392,7 +393,14 @@ class TalkBot:
         except Refused:
             name = "Guest"
         participant = await self._lobby.join(
-            JoinRequest(self.room_name, name, self.language, has_socket=False, outlives_peer=True)
+            JoinRequest(
+                self.room_name,
+                name,
+                self.language,
+                has_socket=False,
+                outlives_peer=True,
+                grant=OPEN,
+            )
         )
         await self._knows_ice.wait()
         participant.ice_servers = self._ice_servers

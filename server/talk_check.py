@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from server.config import TalkSettings
+from server.settings import TalkSettings
 from server.talk import socket_of
 from signaling import hpb
 

@@ -6,6 +6,7 @@ are those of the wire; docs/wire.md describes them for those who write clients.
 
 import re
 import unicodedata
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -18,6 +19,7 @@ from pydantic import (
     model_serializer,
 )
 
+from signaling.bounds import Bounds
 from signaling.errors import BadMessage, Refused
 
 MAX_MESSAGE_BYTES = 64 * 1024
@@ -105,6 +107,16 @@ def check_name(name: str) -> str:
     return trimmed
 
 
+def check_sdp(sdp: str, bounds: Bounds, hit: Callable[[str], None]) -> None:
+    """Before anything reads it; `hit` is told of a bound that it is beyond. Raises `Refused`."""
+    if len(sdp.encode("utf-8", "surrogatepass")) > bounds.sdp_bytes:
+        hit("sdp_bytes")
+        raise Refused("too_large", "the offer is too long", status=413)
+    if sdp.count("\n") >= bounds.sdp_lines:
+        hit("sdp_lines")
+        raise Refused("too_large", "the offer has too many lines", status=413)
+
+
 DETECT = "auto"
 
 
@@ -129,6 +141,14 @@ class RosterEntry(_Wire):
     name: str
     muted: bool
     speaking: bool
+    muted_by_owner: bool = False  # left out where they are not
+
+    @model_serializer(mode="wrap")
+    def _dump(self, dump: SerializerFunctionWrapHandler) -> dict[str, object]:
+        values: dict[str, object] = dump(self)
+        if not self.muted_by_owner:
+            del values["muted_by_owner"]
+        return values
 
 
 class EngineSummary(_Wire):
@@ -156,6 +176,7 @@ class Welcome(_Wire):
     ice_servers: tuple[IceServerEntry, ...]
     engine: EngineSummary
     resumed: bool = False
+    rights: tuple[str, ...] = ()
 
 
 class Answer(_Wire):
@@ -163,20 +184,12 @@ class Answer(_Wire):
     sdp: str
 
 
-class Joined(_Wire):
+class Joined(RosterEntry):
     type: Literal["joined"] = "joined"
-    participant: str
-    name: str
-    muted: bool
-    speaking: bool
 
 
-class Updated(_Wire):
+class Updated(RosterEntry):
     type: Literal["updated"] = "updated"
-    participant: str
-    name: str
-    muted: bool
-    speaking: bool
 
 
 class Left(_Wire):

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from signaling.bounds import Bounds
+from signaling.grant import Grant, Right
 from signaling.messages import ServerMessage
 
 
@@ -21,6 +23,10 @@ class JoinRequest:
     last_seq: int | None = None
     has_socket: bool = True  # WHIP has none: its peer is all there is
     outlives_peer: bool = False  # who joined for it says when it leaves
+    token: str | None = None
+    needs: Right = Right.LISTEN
+    grant: Grant | None = None  # of who needs no token
+    address: str = ""  # whence they come
 
 
 class Seat(Protocol):
@@ -70,6 +76,15 @@ class Seat(Protocol):
 
 
 class Lobby(Protocol):
+    @property
+    def bounds(self) -> Bounds:
+        """What a client may send."""
+        ...
+
+    def note_limit(self, limit: str) -> None:
+        """Someone came to one of them."""
+        ...
+
     async def join(self, request: JoinRequest) -> Seat:
         """Raises `Refused`."""
         ...

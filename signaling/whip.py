@@ -1,12 +1,15 @@
 """WHIP (RFC 9725): a speaker who only sends, over HTTP. The peer is all there is of them."""
 
+import asyncio
+
 from aiohttp import web
 
 from signaling import messages
+from signaling.bearer import bearer
 from signaling.errors import Refused
+from signaling.grant import Right
 from signaling.seat import JoinRequest, Lobby, Seat
 
-_MAX_SDP_BYTES = 64 * 1024
 _SDP = "application/sdp"
 _FRAGMENT = "application/trickle-ice-sdpfrag"
 
@@ -15,10 +18,19 @@ async def offer(request: web.Request, lobby: Lobby) -> web.Response:
     """`POST /whip/{room}`. Raises `Refused`."""
     room = messages.check_room(request.match_info["room"])
     name = messages.check_name(request.query.get("name", "WHIP"))
-    sdp = await _body(request, _SDP)
+    sdp = await _body(request, _SDP, lobby)
+    messages.check_sdp(sdp, lobby.bounds, lobby.note_limit)
     _check_offer(sdp)
     seat = await lobby.join(
-        JoinRequest(room, name, request.query.get("language"), has_socket=False)
+        JoinRequest(
+            room,
+            name,
+            request.query.get("language"),
+            has_socket=False,
+            token=bearer(request),
+            needs=Right.PUBLISH,
+            address=request.remote or "",
+        )
     )
     try:
         answer = await seat.answer(sdp)
@@ -41,7 +53,7 @@ async def trickle(request: web.Request, lobby: Lobby) -> web.Response:
         # RFC 9725 4.3.2: this asks for an ICE restart
         raise Refused("no_ice_restart", "ICE restarts are not supported", status=422)
     mid: str | None = None
-    for line in (await _body(request, _FRAGMENT)).splitlines():
+    for line in (await _body(request, _FRAGMENT, lobby)).splitlines():
         if line.startswith("a=mid:"):
             mid = line.removeprefix("a=mid:").strip()
         elif line.startswith("a=candidate:"):
@@ -74,17 +86,22 @@ def _check_offer(sdp: str) -> None:
         raise Refused("no_audio", "the offer has no audio")
 
 
-async def _body(request: web.Request, content_type: str) -> str:
+async def _body(request: web.Request, content_type: str, lobby: Lobby) -> str:
+    most = lobby.bounds.sdp_bytes
     if request.content_type != content_type:
         raise Refused("bad_content_type", f"the body must be {content_type}", status=415)
     try:
-        body = await request.content.read(_MAX_SDP_BYTES + 1)
-        while len(body) <= _MAX_SDP_BYTES and (more := await request.content.read(_MAX_SDP_BYTES)):
-            body += more
+        async with asyncio.timeout(lobby.bounds.body_s):
+            body = await request.content.read(most + 1)
+            while len(body) <= most and (more := await request.content.read(most)):
+                body += more
+    except TimeoutError:
+        raise Refused("too_slow", "the body did not come in time", status=408) from None
     except web.RequestPayloadError:
         raise Refused("bad_sdp", "the body is not encoded as its headers say") from None
-    if len(body) > _MAX_SDP_BYTES:
-        raise Refused("too_large", "the body is larger than 64 KiB", status=413)
+    if len(body) > most:
+        lobby.note_limit("sdp_bytes")
+        raise Refused("too_large", f"the body is larger than {most} bytes", status=413)
     try:
         return body.decode()
     except UnicodeDecodeError:

@@ -4,19 +4,19 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 
-from aiohttp import WSMsgType, web
+from aiohttp import WSCloseCode, WSMsgType, web
 
 from signaling import messages, session
 from signaling.errors import Refused
-from signaling.messages import MAX_MESSAGE_BYTES, Answer, ServerMessage
+from signaling.messages import Answer, ServerMessage, check_sdp
 from signaling.seat import JoinRequest, Lobby, Seat
 
 # aiohttp pings after so long without a word and waits half as long for the answer. So a
 # socket that is found dead has been silent for 2.3 to 6.9 s: who vanishes keeps the seat for
 # 30 s from then at the least, and is gone within 35.
 _HEARTBEAT_S = 4.6
-# More than a page sends with all its candidates; beyond it is slowed down.
-_MESSAGES_AT_ONCE, _MESSAGES_PER_S = 100, 50.0
+# A page sends all its candidates at once.
+_AT_ONCE_S = 2.0
 
 
 class _Closed(Exception):
@@ -26,13 +26,13 @@ class _Closed(Exception):
 async def serve_socket(request: web.Request, lobby: Lobby) -> web.WebSocketResponse:
     """Serve `GET …/ws`. Raises `Refused` before the upgrade if the room's name is bad."""
     room = messages.check_room(request.match_info["room"])
-    _check_origin(request)
+    _check_origin(request, lobby.bounds.origins)
     # aiohttp refuses a message of its limit already
     socket = web.WebSocketResponse(
-        heartbeat=_HEARTBEAT_S, max_msg_size=MAX_MESSAGE_BYTES + 1, timeout=2.0
+        heartbeat=_HEARTBEAT_S, max_msg_size=lobby.bounds.message_bytes + 1, timeout=2.0
     )
     await socket.prepare(request)
-    shell = _Shell(socket, room, lobby)
+    shell = _Shell(socket, room, request.remote or "", lobby)
     try:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(shell.read(), name="ws-read")
@@ -46,24 +46,30 @@ async def serve_socket(request: web.Request, lobby: Lobby) -> web.WebSocketRespo
     return socket
 
 
-def _check_origin(request: web.Request) -> None:
+def _check_origin(request: web.Request, allowed: frozenset[str]) -> None:
     """A browser says which site's script opens a socket: no other site may join rooms with
     the network of whoever visits it. Programs send no origin. Raises `Refused`."""
     origin = request.headers.get("Origin")
-    if origin is not None and origin.partition("://")[2].lower() != request.host.lower():
+    if origin is None or origin.lower() in allowed:
+        return
+    if origin.partition("://")[2].lower() != request.host.lower():
         raise Refused("bad_origin", "this page belongs to another site", status=403)
 
 
 class _Shell:
-    def __init__(self, socket: web.WebSocketResponse, room: str, lobby: Lobby) -> None:
+    def __init__(
+        self, socket: web.WebSocketResponse, room: str, address: str, lobby: Lobby
+    ) -> None:
         self._socket = socket
         self._room = room
+        self._address = address
         self._lobby = lobby
+        self._bounds = lobby.bounds
         self._session = session.Session(time.monotonic())
         self._seat: Seat | None = None
         self._outgoing: AsyncIterator[str] | None = None
         self._joined = asyncio.Event()
-        self._credit = float(_MESSAGES_AT_ONCE)
+        self._credit = self._bounds.messages_per_s * _AT_ONCE_S
         self._credited_at = time.monotonic()
 
     async def read(self) -> None:
@@ -73,17 +79,21 @@ class _Shell:
                 await self._carry_out(self._session.receive(message.data))
             elif message.type is WSMsgType.BINARY:
                 await self._carry_out(self._session.receive_binary())
+        if self._socket.close_code == WSCloseCode.MESSAGE_TOO_BIG:
+            self._lobby.note_limit("message_bytes")
         raise _Closed
 
     async def _slow_down(self) -> None:
         """Messages that are buffered come without a turn of the loop between them: a client
         that floods would keep everyone else from theirs."""
         now = time.monotonic()
-        earned = (now - self._credited_at) * _MESSAGES_PER_S
-        self._credit = min(_MESSAGES_AT_ONCE, self._credit + earned) - 1
+        per_s = self._bounds.messages_per_s
+        self._credit = min(per_s * _AT_ONCE_S, self._credit + (now - self._credited_at) * per_s) - 1
         self._credited_at = now
         if self._credit < 0:
-            await asyncio.sleep(-self._credit / _MESSAGES_PER_S)
+            if self._credit > -2:  # once for a flood, not for each of its messages
+                self._lobby.note_limit("messages_per_s")
+            await asyncio.sleep(-self._credit / per_s)
 
     async def tick(self) -> None:
         while True:
@@ -126,6 +136,7 @@ class _Shell:
                 await self._socket.close(code=code, message=reason.encode())
                 raise _Closed
             case session.AnswerOffer(sdp) if seat is not None:
+                check_sdp(sdp, self._bounds, self._lobby.note_limit)
                 self._tell(Answer(sdp=await seat.answer(sdp)))
             case session.AddCandidate(candidate, sdp_mid) if seat is not None:
                 await seat.add_candidate(candidate, sdp_mid)
@@ -144,6 +155,8 @@ class _Shell:
                 hello.language,
                 hello.resume,
                 hello.last_seq,
+                token=hello.token,
+                address=self._address,
             )
             self._seat = await self._lobby.join(request)
         except Refused as error:

@@ -10,7 +10,8 @@ import pytest
 import pytest_asyncio
 
 from server.app import Running, running
-from server.config import MediaSettings, ServerSettings, Settings, TranscriberSettings
+from server.config import Settings
+from server.settings import LimitSettings, MediaSettings, ServerSettings, TranscriberSettings
 
 _SETTLE_S = 3.0
 _POOLS = ("asyncio_", "uvloop_")
@@ -95,6 +96,7 @@ def settings(tmp_path: Path) -> Settings:
         server=ServerSettings(port=0),
         media=MediaSettings(host_addresses=("127.0.0.1",)),
         transcriber=TranscriberSettings(engine="scripted", vad="energy"),
+        limits=LimitSettings(joins_per_minute=0, peers_per_address=0),  # tests have one address
         data_dir=tmp_path / "data",
     )
 

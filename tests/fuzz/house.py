@@ -12,10 +12,11 @@ from typing import Any
 
 from aiohttp import web
 
-from server.config import MediaSettings, Settings, TranscriberSettings
+from server.config import Settings
 from server.lobby import Lobby
 from server.observer import Observer
 from server.routes import Routes
+from server.settings import MediaSettings, TranscriberSettings
 from server.talk import Talk
 from tests.fuzz.bench import bench
 from tests.fuzz.peers import process_wide, without_names

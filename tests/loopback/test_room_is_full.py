@@ -4,7 +4,8 @@ import aiohttp
 import pytest
 
 from server.app import Running
-from server.config import AdmissionSettings, Settings
+from server.config import Settings
+from server.settings import AdmissionSettings
 from tests.clients import Voice, joined, until, whip_speaker
 from tests.speech import tone
 

@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from server.config import Settings
+from server.doors import doors_of
 from server.house import House
+from server.limits import Limits
 from server.lobby import Lobby
 from server.metrics import Metrics
 from server.participant import Participant
@@ -25,7 +27,9 @@ async def open_lobby(settings: Settings) -> AsyncIterator[Lobby]:
     """A lobby with a store, and an engine that is never started."""
     async with Store.open(settings.data_dir / "roomscribe.sqlite3") as store:
         engine = WorkerProcess(EngineOptions("scripted"))
-        opened = Lobby(House(settings, Metrics(), store, engine))
+        metrics = Metrics()
+        limits = Limits(settings.limits, metrics.note_limit)
+        opened = Lobby(House(settings, metrics, store, engine, doors_of(settings), limits))
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(store.run(), name="store")
             running = tasks.create_task(opened.run(), name="lobby")

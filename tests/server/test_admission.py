@@ -2,7 +2,7 @@
 
 import pytest
 
-from server.admission import Admission, Limits, Measured
+from server.admission import Admission, Ceilings, Measured
 
 GB = 1 << 30
 
@@ -28,7 +28,7 @@ def come(admission: Admission) -> bool:
 
 
 def test_before_anything_is_measured_everyone_comes_in() -> None:
-    admission = Admission(Limits())
+    admission = Admission(Ceilings())
     assert all(admission.admit() for _ in range(1000))
 
 
@@ -42,7 +42,7 @@ def test_before_anything_is_measured_everyone_comes_in() -> None:
     ],
 )
 def test_beyond_a_limit_nobody_comes_in_and_the_reason_is_known(now: Measured, reason: str) -> None:
-    admission = Admission(Limits(speakers=5))
+    admission = Admission(Ceilings(speakers=5))
     admission.measure(now)
     assert not admission.admit()
     assert admission.admissible == 0
@@ -50,7 +50,7 @@ def test_beyond_a_limit_nobody_comes_in_and_the_reason_is_known(now: Measured, r
 
 
 def test_what_is_left_is_divided_by_what_a_speaker_costs_here() -> None:
-    admission = Admission(Limits(cpu=0.85))
+    admission = Admission(Ceilings(cpu=0.85))
     admission.measure(measured(cpu=0.05))
     admission.measure(measured(cpu=0.25, own=(100 + 50) << 20, speakers=100))
     # 0.6 of a core is left, and a speaker costs 0.002 of one
@@ -58,7 +58,7 @@ def test_what_is_left_is_divided_by_what_a_speaker_costs_here() -> None:
 
 
 def test_memory_limits_too() -> None:
-    admission = Admission(Limits(memory=0.8))
+    admission = Admission(Ceilings(memory=0.8))
     admission.measure(measured())
     admission.measure(measured(used=8 * GB - (50 << 20), own=200 << 20, speakers=100, cpu=0.1))
     # 50 MB are left below 80 %, and a speaker has taken 1 MB
@@ -66,13 +66,13 @@ def test_memory_limits_too() -> None:
 
 
 def test_few_speakers_are_taken_to_cost_what_was_assumed() -> None:
-    admission = Admission(Limits(cpu=0.8))
+    admission = Admission(Ceilings(cpu=0.8))
     admission.measure(measured(cpu=0.4, speakers=1))
     assert admission.admissible == 200
 
 
 def test_those_admitted_since_the_last_measurement_count() -> None:
-    admission = Admission(Limits(speakers=12))
+    admission = Admission(Ceilings(speakers=12))
     admission.measure(measured(speakers=10))
     assert [come(admission) for _ in range(3)] == [True, True, False]
     admission.measure(measured(speakers=11))
@@ -80,7 +80,7 @@ def test_those_admitted_since_the_last_measurement_count() -> None:
 
 
 def test_those_who_wait_for_their_answer_count_until_they_have_it() -> None:
-    admission = Admission(Limits(speakers=12))
+    admission = Admission(Ceilings(speakers=12))
     for second in range(3):
         admission.measure(measured(speakers=11))
         assert [admission.admit() for _ in range(2)] == [second == 0, False]
@@ -93,7 +93,7 @@ def test_those_who_wait_for_their_answer_count_until_they_have_it() -> None:
 
 
 def test_who_failed_to_come_leaves_the_place_at_once() -> None:
-    admission = Admission(Limits(speakers=12))
+    admission = Admission(Ceilings(speakers=12))
     admission.measure(measured(speakers=11))
     assert admission.admit()
     assert admission.reason == "speakers"
@@ -111,14 +111,14 @@ def test_who_failed_to_come_leaves_the_place_at_once() -> None:
     ],
 )
 def test_where_less_than_a_speaker_is_left_the_reason_is_known(now: Measured, reason: str) -> None:
-    admission = Admission(Limits())
+    admission = Admission(Ceilings())
     admission.measure(now)
     assert (admission.admissible, admission.reason) == (0, reason)
     assert not admission.admit()
 
 
 def test_whoever_takes_the_last_place_closes_the_door() -> None:
-    admission = Admission(Limits(cpu=0.8))
+    admission = Admission(Ceilings(cpu=0.8))
     admission.measure(measured(cpu=0.797))
     assert admission.reason is None
     assert come(admission)
@@ -127,7 +127,7 @@ def test_whoever_takes_the_last_place_closes_the_door() -> None:
 
 def test_a_busy_second_without_a_speaker_is_not_what_the_house_costs() -> None:
     """That of a start, or of many who are about to come."""
-    admission = Admission(Limits(cpu=0.85))
+    admission = Admission(Ceilings(cpu=0.85))
     for cpu in (0.0, 0.9, 0.05, 0.3):  # at first it is not known
         admission.measure(measured(cpu=cpu))
     admission.measure(measured(cpu=0.25, speakers=100))
@@ -135,14 +135,14 @@ def test_a_busy_second_without_a_speaker_is_not_what_the_house_costs() -> None:
 
 
 def test_no_speaker_is_taken_to_cost_next_to_nothing() -> None:
-    admission = Admission(Limits(cpu=0.85))
+    admission = Admission(Ceilings(cpu=0.85))
     admission.measure(measured(cpu=0.24))
     admission.measure(measured(cpu=0.25, speakers=100))
     assert admission.admissible == 600
 
 
 def test_it_opens_again_when_the_load_has_gone() -> None:
-    admission = Admission(Limits())
+    admission = Admission(Ceilings())
     admission.measure(measured(cpu=0.99))
     assert not admission.admit()
     admission.measure(measured(cpu=0.1))

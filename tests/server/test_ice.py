@@ -1,5 +1,5 @@
-from server.config import IceServerSetting, MediaSettings
 from server.ice import ice_servers_for
+from server.settings import IceServerSetting, MediaSettings
 from signaling.messages import IceServerEntry
 
 STUN = IceServerSetting(urls=("stun:stun.example.org",))

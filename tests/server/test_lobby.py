@@ -288,7 +288,7 @@ async def test_the_summary_of_a_room_says_who_is_there_since_when(lobby: Lobby) 
     assert isinstance(people, list)
     (ada,) = people
     assert str(told.pop("started_at")).endswith("Z")
-    assert told == {"room": "standup", "ended_at": None}
+    assert told == {"room": "standup", "ended_at": None, "locked": False}
     assert str(ada.pop("since")).endswith("Z")
     assert ada == {
         "participant": "p1",

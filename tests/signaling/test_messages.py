@@ -255,7 +255,7 @@ SERVER_MESSAGES: list[tuple[ServerMessage, str]] = [
         '[{"urls":["stun:s"],"username":null,"credential":null}],"engine":{"name":"scripted",'
         '"state":"ready","model":"m","languages":["en"],"language":"en","note":"n",'
         '"detects":false},'
-        '"resumed":false}',
+        '"resumed":false,"rights":[]}',
     ),
     (Answer(sdp="v=0"), '{"type":"answer","sdp":"v=0"}'),
     (

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from server.app import running
-from server.config import RoomSettings, Settings
+from server.config import Settings
+from server.settings import RoomSettings
 from tests.clients import until
 from tests.soak.cli import said_by, soak
 

@@ -13,13 +13,8 @@ import pytest_asyncio
 
 from media.sockets import MediaLoop
 from server.app import Running, running
-from server.config import (
-    AdmissionSettings,
-    MediaSettings,
-    ServerSettings,
-    Settings,
-    TranscriberSettings,
-)
+from server.config import Settings
+from server.settings import AdmissionSettings, MediaSettings, ServerSettings, TranscriberSettings
 from soak.talk.stack import TalkStack
 from tests.talk.stack import talk_stack
 from tests.tiny import MODEL

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from server.config import TalkSettings
+from server.settings import TalkSettings
 from server.talk_bot import ice_servers_of
 from server.talk_check import check
 from soak.talk.participant import participant
