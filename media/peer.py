@@ -20,7 +20,7 @@ from aiortc import (
 from aiortc.mediastreams import MediaStreamTrack
 from aiortc.sdp import SessionDescription, candidate_from_sdp
 
-from media import private
+from media import contained, private
 from media.answer import Asked, ask
 from media.errors import BadOffer, RemoteMediaError
 from media.feed import Feed
@@ -32,6 +32,11 @@ CAPTIONS_LABEL = "captions"
 # A page that reads takes about 1 KB a revision; this is some seconds of a busy room.
 TENTATIVE_CEILING_BYTES = 64 * 1024
 FINAL_CEILING_BYTES = 512 * 1024
+
+# What a participant may say by data channels, where there is nothing to say.
+CHANNEL_BYTES_PER_S = 16_384
+_CHANNEL_BURST_S = 4
+_MESSAGE_OVERHEAD = 48  # of a datagram: an empty message costs as well
 
 _ANSWER_TIMEOUT_S = 10.0
 _ASKED = Asked()
@@ -55,6 +60,7 @@ class PeerEvent(Enum):
     CHANNEL_OPEN = "channel_open"
     CHANNEL_CLOSED = "channel_closed"
     CHANNEL_REFUSED = "channel_refused"  # a label we do not know
+    FLOODED = "flooded"  # more by data channels than it may; its audio has ended
     LOST = "lost"  # no way to the peer any more, or it closed
 
 
@@ -74,6 +80,7 @@ class Peer:
         origin: Origin | None = None,
         asked: Asked = _ASKED,
         silent_level: int = SILENT_LEVEL,
+        channel_bytes_per_s: int = CHANNEL_BYTES_PER_S,
     ) -> None:
         self.feed: Feed[PcmChunk] = Feed(FEED_CHUNKS)
         self.events: Feed[PeerEvent] = Feed(100)
@@ -81,12 +88,16 @@ class Peer:
         self._asked = asked
         self._silent_level = silent_level
         self._received_at = 0.0
+        self._channel_bytes_per_s = channel_bytes_per_s
+        self._channel_credit = float(channel_bytes_per_s * _CHANNEL_BURST_S)
+        self._credited_at = time.monotonic()
         self._track: Track | None = None
         self._tap: private.Tap | None = None
         self._channel: RTCDataChannel | None = None
         self._expiry: asyncio.TimerHandle | None = None
         self._closing: asyncio.Task[None] | None = None
         self._is_closed = False
+        self._has_flooded = False
         self._identity: frozenset[str] = frozenset()
         self._layout: tuple[str, ...] = ()
         # An empty list, not None: with None aiortc asks a public STUN server.
@@ -128,6 +139,7 @@ class Peer:
             "late": track.packets_late if track is not None else 0,
             "undecodable": track.undecodable if track is not None else 0,
             "rejected": tap.rejected if tap is not None else 0,
+            "unknown": tap.unknown if tap is not None else 0,
         }
 
     @property
@@ -159,9 +171,9 @@ class Peer:
             # The offer is the peer's text, and aiortc's parser raises whatever its code runs
             # into: ValueError, KeyError, IndexError, AttributeError, InvalidStateError.
             raise BadOffer("bad_sdp", "the offer is not usable SDP") from error
-        private.contain(self._connection)
+        contained.contain(self._connection)
         if self._tap is not None:
-            self._tap.install()
+            self._tap.install(_sources(sdp))
         self._identity, self._layout = _identity(sdp), layout
         return ask(self._connection.localDescription.sdp, self._asked)
 
@@ -283,6 +295,7 @@ class Peer:
         self._arm(self._track.expire(time.monotonic()))
 
     def _on_datachannel(self, channel: RTCDataChannel) -> None:
+        channel.on("message", self._on_message)
         if channel.label != CAPTIONS_LABEL:
             self.events.put(PeerEvent.CHANNEL_REFUSED)
             channel.close()
@@ -290,6 +303,18 @@ class Peer:
         self._channel = channel
         channel.on("close", lambda: self.events.put(PeerEvent.CHANNEL_CLOSED))
         self.events.put(PeerEvent.CHANNEL_OPEN)
+
+    def _on_message(self, message: str | bytes) -> None:
+        """Nobody reads it: there is nothing to say by a channel. Who says much is let go."""
+        now, per_s = time.monotonic(), self._channel_bytes_per_s
+        earned = self._channel_credit + (now - self._credited_at) * per_s
+        size = len(message) + _MESSAGE_OVERHEAD
+        self._channel_credit = min(float(per_s * _CHANNEL_BURST_S), earned) - size
+        self._credited_at = now
+        if self._channel_credit < 0 and not self._has_flooded:
+            self._has_flooded = True
+            self.events.put(PeerEvent.FLOODED)
+            self.end_audio()
 
     def _on_state(self) -> None:
         state = self._connection.connectionState
@@ -335,3 +360,13 @@ def _identity(sdp: str) -> frozenset[str]:
     """What names a connection in its offers: its certificates and ICE user fragments."""
     marks = ("a=fingerprint:", "a=ice-ufrag:")
     return frozenset(line.strip() for line in sdp.splitlines() if line.startswith(marks))
+
+
+def _sources(sdp: str) -> frozenset[int]:
+    """The RTP sources that an offer announces; many devices announce none."""
+    told = (line.split(":", 1)[1].split(" ")[0] for line in sdp.splitlines() if _is_source(line))
+    return frozenset(int(ssrc) for ssrc in told if ssrc.isdecimal())
+
+
+def _is_source(line: str) -> bool:
+    return line.startswith("a=ssrc:")

@@ -1,5 +1,6 @@
-"""All that touches private parts of aiortc and aioice; `tests/media/test_private.py` holds
-these names to the versions that `pyproject.toml` admits.
+"""What touches private parts of aiortc, for the way of a packet; `contained.py` and `ice.py` have
+the rest. `tests/media/test_private.py` holds these names to the versions that `pyproject.toml`
+admits.
 
 - aiortc reads packets through two queues and a task, stalls for 320 ms on one lost packet and
   decodes in a thread per receiver. A `Tap` takes RTP and RTCP where the socket hands them over;
@@ -7,34 +8,23 @@ these names to the versions that `pyproject.toml` admits.
 - aiortc goes on connecting in a task of its own after `close`.
 - aiortc makes a certificate and a context of OpenSSL for every connection; one for the process
   will do.
-- aioice leaves loopback out of its host addresses and has no setting for them.
-- aioice ends a peer without consent after 6 checks, up to 39 s; five keep it to 35. It does not
-  follow one whose address changed, as a router's does that forgot it; `contain` lets it.
-- One datagram that aioice or aiortc cannot read, an empty one even, raises into the event loop
-  or closes the connection, and anyone may send it. `contain` makes it cost itself alone.
-- aiortc reads an SCTP parameter of length 0 for ever, and the loop stands still.
 """
 
 import asyncio
-import contextlib
 import functools
 import logging
 import random
 import struct
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-import aioice.ice
-import aioice.stun
 import aiortc.rtcpeerconnection
 import aiortc.rtcsctptransport
-import ifaddr
 import pylibsrtp
 from aiortc import (
     RTCCertificate,
     RTCConfiguration,
-    RTCDtlsTransport,
     RTCPeerConnection,
     RTCRtpReceiver,
     RTCRtpTransceiver,
@@ -46,13 +36,14 @@ from OpenSSL import SSL
 from media.reports import Reports
 from media.track import RtpPacket
 
-CONSENT_FAILURES = 5
 AUDIO_LEVEL = "urn:ietf:params:rtp-hdrext:ssrc-audio-level"
 
 _HEADER = struct.Struct("!BBHII")
 _EXTENSION = struct.Struct("!HH")
 _ONE_BYTE_HEADERS = 0xBEDE  # RFC 8285
 _SOURCES_AT_MOST = 32  # a browser has one or two
+# A device that begins anew has paused for longer; one that speaks has not.
+_HANDED_OVER_S = 0.5
 
 log = logging.getLogger("roomscribe.peer")
 
@@ -98,6 +89,7 @@ class Tap:
         ended: Callable[[float], None],
     ) -> None:
         self.rejected = 0  # did not decrypt, or is not what it says: forged, repeated, broken
+        self.unknown = 0  # of a source that nobody announced
         receiver = transceiver.receiver
         receiver.__class__ = _Receiver
         self._codecs: dict[int, Any] = vars(receiver)["_RTCRtpReceiver__codecs"]
@@ -109,10 +101,15 @@ class Tap:
         self._level_id: int | None = None
         self._sources: dict[bytes, None] = {}  # in the order in which they came
         self._tapped: list[Any] = []
+        self._announced: frozenset[int] = frozenset()
+        self._speaking: int | None = None
+        self._heard_at = 0.0
 
-    def install(self) -> None:
-        """Tap the connection's sockets, which are there once the answer is made. Again after
-        each further answer."""
+    def install(self, announced: frozenset[int] = frozenset()) -> None:
+        """Tap the connection's sockets, which are there once the answer is made, for the sources
+        that the offer announced; with none, for whichever speaks. Again after each further
+        answer."""
+        self._announced = announced
         self._dtls = self._transceiver.receiver.transport
         extensions = self._transceiver._headerExtensions
         self._level_id = next((e.id for e in extensions if e.uri == AUDIO_LEVEL), None)
@@ -163,12 +160,17 @@ class Tap:
                 self._note_source(source, session)
             if is_rtcp:
                 if self._reports.receive(plain, now):
+                    self._speaking = None  # another may follow at once
                     self._ended(now)
                 return
             packet = self._parse(plain)
         except (pylibsrtp.Error, ValueError):
             self.rejected += 1
             return
+        if packet.ssrc != self._speaking and not self._may_speak(packet.ssrc, now):
+            self.unknown += 1
+            return
+        self._heard_at = now
         codec = self._codecs.get(packet.payload_type)
         if codec is not None:
             self._reports.count(
@@ -177,6 +179,16 @@ class Tap:
             if now >= self._reports.due:
                 self._send(self._reports.next_report(now))
         self._receive(packet, now)
+
+    def _may_speak(self, ssrc: int, now: float) -> bool:
+        """One at a time, where none are announced: another once the one before is silent."""
+        if self._announced:
+            may = ssrc in self._announced
+        else:
+            may = self._speaking is None or now - self._heard_at >= _HANDED_OVER_S
+        if may:
+            self._speaking = ssrc
+        return may
 
     def _note_source(self, source: bytes, session: pylibsrtp.Session) -> None:
         """libsrtp makes a stream for every new source, and would never let go of one."""
@@ -255,111 +267,10 @@ def dissolve(connection: RTCPeerConnection) -> None:
         vars(part).clear()
 
 
-class _Socket(aioice.ice.StunProtocol):
-    """aioice's, for any bytes. An instance becomes one by `__class__`."""
-
-    def datagram_received(self, data: bytes | str, addr: tuple[Any, ...]) -> None:
-        if not data:
-            return  # aiortc would look at its first byte
-        # An attribute shorter than it has to be; a check that lacks one (aioice 0.13).
-        with contextlib.suppress(struct.error, KeyError, AssertionError):
-            super().datagram_received(data, addr)
-
-
-class _Agent(aioice.Connection):
-    """aioice's, which goes over to another pair that gives consent where its own gives none: to the
-    address from which the peer's checks come now. An instance becomes one by `__class__`."""
-
-    async def query_consent(self) -> None:
-        failures = 0
-        while failures < aioice.ice.CONSENT_FAILURES:
-            await asyncio.sleep(aioice.ice.CONSENT_INTERVAL * (0.8 + 0.4 * random.random()))
-            for component, pair in list(self._nominated.items()):
-                if await self._consents(pair):
-                    failures = 0
-                elif (other := await self._another(pair)) is not None:
-                    self._nominated[component] = other
-                    failures = 0
-                else:
-                    failures += 1
-        self._query_consent_task = None
-        await self.close()
-
-    async def _another(self, than: aioice.ice.CandidatePair) -> aioice.ice.CandidatePair | None:
-        pairs = [
-            pair
-            for pair in self._check_list
-            if pair is not than
-            and pair.component == than.component
-            and pair.state is aioice.ice.CandidatePair.State.SUCCEEDED
-        ]
-        answers = await asyncio.gather(*map(self._consents, pairs))
-        return next((pair for pair, consents in zip(pairs, answers, strict=True) if consents), None)
-
-    async def _consents(self, pair: aioice.ice.CandidatePair) -> bool:
-        request = self.build_request(pair, nominate=False)
-        key = str(self.remote_password).encode()
-        try:
-            await pair.protocol.request(
-                request, pair.remote_addr, integrity_key=key, retransmissions=0
-            )
-        except aioice.stun.TransactionError:
-            return False
-        return True
-
-
-class _Dtls(RTCDtlsTransport):
-    """aiortc's, which goes on after a datagram that it cannot read. An instance becomes one
-    by `__class__`."""
-
-    async def _recv_next(self) -> None:
-        try:
-            await super()._recv_next()
-        except (ConnectionError, SSL.Error):
-            raise  # the end of the connection, or of the handshake
-        except Exception:
-            # Whatever aiortc's parser of SCTP runs into, and of RTCP that came before the tap had
-            # keys to read it. A warning each would be a flood.
-            log.debug("a datagram could not be read", exc_info=True)
-
-
-def contain(connection: RTCPeerConnection) -> None:
-    """Let a datagram that cannot be read end nothing. For the transports that are there; again
-    after each further answer, before the tap is installed."""
-    transports = {transceiver.receiver.transport for transceiver in connection.getTransceivers()}
-    if connection.sctp is not None:
-        transports.add(connection.sctp.transport)
-    for dtls in transports:
-        dtls.__class__ = _Dtls
-        dtls.transport._connection.__class__ = _Agent
-        for protocol in dtls.transport._connection._protocols:
-            protocol.__class__ = _Socket
-
-
-_decode_params = aiortc.rtcsctptransport.decode_params
-
-
-def _params(body: bytes) -> list[tuple[int, bytes]]:
-    """aiortc's parser of SCTP parameters, for those that get on. Raises `ValueError`."""
-    at = 0
-    while at + 4 <= len(body):
-        length = int.from_bytes(body[at + 2 : at + 4], "big")
-        if length < 4:
-            raise ValueError("a parameter shorter than its own header")
-        at += length + -length % 4
-    return _decode_params(body)
-
-
-# For every connection of this process: there is no other way to it than its module's name.
-setattr(aiortc.rtcsctptransport, "decode_params", _params)  # noqa: B010
-
-
 class _Certificate(RTCCertificate):
     """aiortc's, with one context of OpenSSL for all who use it: each takes 16 kB."""
 
-    @functools.cached_property
-    def _contexts(self) -> dict[tuple[bytes, ...], SSL.Context]:
-        return {}
+    _contexts: dict[tuple[bytes, ...], SSL.Context]
 
     def _create_ssl_context(self, srtp_profiles: list[SRTPProtectionProfile]) -> SSL.Context:
         wanted = tuple(profile.openssl_profile for profile in srtp_profiles)
@@ -376,6 +287,7 @@ class _Certificate(RTCCertificate):
 def share_certificate() -> None:
     """Let every connection of this process use one certificate."""
     certificate = _Certificate.generateCertificate()
+    certificate._contexts = {}
 
     class _Shared(RTCCertificate):
         @classmethod
@@ -383,31 +295,3 @@ def share_certificate() -> None:
             return certificate
 
     setattr(aiortc.rtcpeerconnection, "RTCCertificate", _Shared)  # noqa: B010
-
-
-def gather_on(addresses: Sequence[str], *, loopback: bool) -> None:
-    """Gather host candidates on `addresses`; with none given, on every interface, and on
-    loopback too if `loopback`. Holds for the whole process."""
-
-    def host_addresses(use_ipv4: bool, use_ipv6: bool) -> list[str]:
-        if addresses:
-            return [a for a in addresses if (use_ipv6 if ":" in a else use_ipv4)]
-        found = interface_addresses(use_ipv4, use_ipv6)
-        return [*found, "127.0.0.1"] if loopback and use_ipv4 else found
-
-    aioice.ice.get_host_addresses = host_addresses
-    aioice.ice.CONSENT_FAILURES = CONSENT_FAILURES
-
-
-def interface_addresses(use_ipv4: bool, use_ipv6: bool) -> list[str]:
-    """Those of this machine, but for loopback and link-local ones."""
-    found: list[str] = []
-    for adapter in ifaddr.get_adapters():
-        for ip in adapter.ips:
-            if isinstance(ip.ip, str):
-                if use_ipv4 and not ip.ip.startswith("127."):
-                    found.append(ip.ip)
-            elif use_ipv6 and ip.ip[0] != "::1" and ip.ip[2] == 0:
-                # a scope (link-local) cannot be bound without its interface
-                found.append(ip.ip[0])
-    return found

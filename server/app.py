@@ -16,8 +16,10 @@ from pathlib import Path
 
 from aiohttp import web
 
+from media.ice import gather_on, interface_addresses, meet_only
+from media.networks import admitting
 from media.opus import opus_source
-from media.private import gather_on, interface_addresses, share_certificate
+from media.private import share_certificate
 from server.admission import Admission, Ceilings
 from server.config import Settings, engine_options
 from server.doors import doors_of
@@ -80,9 +82,13 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
     certificate = _certificate(settings)
     share_certificate()
     make_vad(settings.transcriber.vad)  # loads its model before anyone speaks
-    gather_on(settings.media.host_addresses, loopback=settings.server.is_loopback)
+    own = gather_on(settings.media.host_addresses, loopback=settings.server.is_loopback)
     async with Store.open(_database(settings.data_dir)) as store:
         lobby = _lobby(settings, store)
+        meet_only(
+            admitting(settings.media.allowed_networks, own),
+            lambda: lobby.note_limit("allowed_networks"),
+        )
         observer = Observer(lobby)
         talk = Talk(settings.talk, lobby)
         runner = web.AppRunner(

@@ -85,7 +85,7 @@ class Metrics:
         )
         self.packets_unused = Counter(
             "roomscribe_packets_unused_total",
-            "RTP packets that came and were not used: late, undecodable, rejected",
+            "RTP packets that came and were not used: late, undecodable, rejected, unknown",
             ["reason"],
             registry=r,
         )

@@ -260,6 +260,7 @@ class Participant:
             self._origin(),
             Asked(media.packet_ms, media.dtx, media.playback_rate),
             media.silent_level,
+            self._room.house.settings.limits.channel_bytes_per_s,
         )
 
     def _origin(self) -> Origin | None:

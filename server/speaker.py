@@ -167,6 +167,10 @@ class Speaker:
                 async for event in self.peer.events:
                     if event is PeerEvent.CONNECTED:
                         limit.reschedule(None)
+                    elif event is PeerEvent.FLOODED:
+                        self._house.limits.hit("channel_bytes_per_s")
+                        self._tell("flooded", "the data channel is for captions, not for you")
+                        self._room.leave(self.participant, "flooded")
                     elif event is PeerEvent.CHANNEL_REFUSED:
                         self._tell("bad_channel", "the data channel for captions is named captions")
         except TimeoutError:

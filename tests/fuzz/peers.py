@@ -22,7 +22,7 @@ from aiortc.rtcsctptransport import (
 )
 from OpenSSL import SSL
 
-from media import private
+from media import contained, ice, private
 from media.errors import BadOffer, RemoteMediaError
 from media.peer import Peer
 from tests.fuzz.bench import bench
@@ -49,7 +49,7 @@ def process_wide() -> Iterator[None]:
             (aiortc.rtcpeerconnection, "RTCCertificate"),
         ):
             undone.setattr(owner, name, getattr(owner, name))
-        private.gather_on(["127.0.0.1"], loopback=True)
+        ice.gather_on(["127.0.0.1"], loopback=True)
         private.share_certificate()
         yield
 
@@ -148,7 +148,7 @@ def _agent() -> Any:
     agent.remote_username, agent.remote_password = REMOTE_NAME, REMOTE_PASSWORD
     agent._early_checks_done = True
     protocol = aioice.ice.StunProtocol(agent)
-    protocol.__class__ = private._Socket
+    protocol.__class__ = contained._Socket
     protocol.transport = cast(Any, _Socket())
     protocol.local_candidate = aioice.Candidate(
         "1", 1, "udp", 1, "127.0.0.1", 5_000, "host", generation=0
@@ -179,7 +179,7 @@ class _Ice:
 
     async def _recv(self) -> bytes:
         for datagram in self._datagrams:
-            if datagram:  # `private._Socket` lets no empty one through
+            if datagram:  # `contained._Socket` lets no empty one through
                 return datagram
         raise ConnectionError
 
@@ -189,7 +189,7 @@ class _Ice:
 
 def _dtls(datagrams: Iterator[bytes], certificate: RTCCertificate) -> Any:
     transport = RTCDtlsTransport(cast(RTCIceTransport, _Ice(datagrams)), [certificate])
-    transport.__class__ = private._Dtls
+    transport.__class__ = contained._Dtls
     return transport
 
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tests.fuzz.bench
-from media import private, reports
+from media import contained, reports
 from server import routes
 from signaling import hpb
 from tests.fuzz import run, target
@@ -52,7 +52,7 @@ def test_a_length_that_is_not_checked_is_caught(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_loop_without_an_end_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(target, "HANGS_AFTER_S", 1)
-    monkeypatch.setattr(rtcsctptransport, "decode_params", private._decode_params)
+    monkeypatch.setattr(rtcsctptransport, "decode_params", contained._decode_params)
     with pytest.raises(Hangs):
         broken_by_its_corpus("sctp")
 

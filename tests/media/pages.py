@@ -14,7 +14,7 @@ from aiortc import (
     RTCSessionDescription,
 )
 
-from media import private
+from media import ice
 from media.pcm import PcmChunk
 from media.peer import CAPTIONS_LABEL, Peer, PeerEvent
 from tests.clients import Voice
@@ -118,6 +118,6 @@ def on_loopback() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as undone:
         undone.setattr(aioice.ice, "get_host_addresses", aioice.ice.get_host_addresses)
         undone.setattr(aioice.ice, "CONSENT_FAILURES", aioice.ice.CONSENT_FAILURES)
-        private.gather_on(["127.0.0.1"], loopback=True)
+        ice.gather_on(["127.0.0.1"], loopback=True)
         yield
     assert not unseen, f"failed unseen: {unseen}"

@@ -1,0 +1,131 @@
+"""aioice and aiortc, so that what a peer sends costs that peer alone. Touches their private parts.
+
+- aioice ends a peer without consent after 6 checks, up to 39 s; five keep it to 35. It does not
+  follow one whose address changed, as a router's does that forgot it; `contain` lets it.
+- One datagram that aioice or aiortc cannot read, an empty one even, raises into the event loop
+  or closes the connection, and anyone may send it. `contain` makes it cost itself alone.
+- aioice keeps every datagram that nobody has read yet, as before DTLS is up: `contain` bounds it.
+- aiortc reads an SCTP parameter of length 0 for ever, and the loop stands still.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+import struct
+from typing import Any
+
+import aioice.ice
+import aioice.stun
+import aiortc.rtcsctptransport
+from aiortc import RTCDtlsTransport, RTCPeerConnection
+from OpenSSL import SSL
+
+# A flight of a handshake is some ten; RTP does not pass here.
+_UNREAD_AT_MOST = 256
+
+log = logging.getLogger("roomscribe.peer")
+
+
+class _Socket(aioice.ice.StunProtocol):
+    """aioice's, for any bytes. An instance becomes one by `__class__`."""
+
+    def datagram_received(self, data: bytes | str, addr: tuple[Any, ...]) -> None:
+        if not data:
+            return  # aiortc would look at its first byte
+        # An attribute shorter than it has to be; a check that lacks one (aioice 0.13).
+        with contextlib.suppress(struct.error, KeyError, AssertionError):
+            super().datagram_received(data, addr)
+
+
+class _Agent(aioice.Connection):
+    """aioice's, which keeps no more than a handshake has, and goes over to another pair that gives
+    consent where its own gives none: to the address from which the peer's checks come now. An
+    instance becomes one by `__class__`."""
+
+    def data_received(self, data: bytes, component: int) -> None:
+        if self._queue.qsize() < _UNREAD_AT_MOST:
+            super().data_received(data, component)
+
+    async def query_consent(self) -> None:
+        failures = 0
+        while failures < aioice.ice.CONSENT_FAILURES:
+            await asyncio.sleep(aioice.ice.CONSENT_INTERVAL * (0.8 + 0.4 * random.random()))
+            for component, pair in list(self._nominated.items()):
+                if await self._consents(pair):
+                    failures = 0
+                elif (other := await self._another(pair)) is not None:
+                    self._nominated[component] = other
+                    failures = 0
+                else:
+                    failures += 1
+        self._query_consent_task = None
+        await self.close()
+
+    async def _another(self, than: aioice.ice.CandidatePair) -> aioice.ice.CandidatePair | None:
+        pairs = [
+            pair
+            for pair in self._check_list
+            if pair is not than
+            and pair.component == than.component
+            and pair.state is aioice.ice.CandidatePair.State.SUCCEEDED
+        ]
+        answers = await asyncio.gather(*map(self._consents, pairs))
+        return next((pair for pair, consents in zip(pairs, answers, strict=True) if consents), None)
+
+    async def _consents(self, pair: aioice.ice.CandidatePair) -> bool:
+        request = self.build_request(pair, nominate=False)
+        key = str(self.remote_password).encode()
+        try:
+            await pair.protocol.request(
+                request, pair.remote_addr, integrity_key=key, retransmissions=0
+            )
+        except aioice.stun.TransactionError:
+            return False
+        return True
+
+
+class _Dtls(RTCDtlsTransport):
+    """aiortc's, which goes on after a datagram that it cannot read. An instance becomes one
+    by `__class__`."""
+
+    async def _recv_next(self) -> None:
+        try:
+            await super()._recv_next()
+        except (ConnectionError, SSL.Error):
+            raise  # the end of the connection, or of the handshake
+        except Exception:
+            # Whatever aiortc's parser of SCTP runs into, and of RTCP that came before the tap had
+            # keys to read it. A warning each would be a flood.
+            log.debug("a datagram could not be read", exc_info=True)
+
+
+def contain(connection: RTCPeerConnection) -> None:
+    """Let a datagram that cannot be read end nothing. For the transports that are there; again
+    after each further answer, before the tap is installed."""
+    transports = {transceiver.receiver.transport for transceiver in connection.getTransceivers()}
+    if connection.sctp is not None:
+        transports.add(connection.sctp.transport)
+    for dtls in transports:
+        dtls.__class__ = _Dtls
+        dtls.transport._connection.__class__ = _Agent
+        for protocol in dtls.transport._connection._protocols:
+            protocol.__class__ = _Socket
+
+
+_decode_params = aiortc.rtcsctptransport.decode_params
+
+
+def _params(body: bytes) -> list[tuple[int, bytes]]:
+    """aiortc's parser of SCTP parameters, for those that get on. Raises `ValueError`."""
+    at = 0
+    while at + 4 <= len(body):
+        length = int.from_bytes(body[at + 2 : at + 4], "big")
+        if length < 4:
+            raise ValueError("a parameter shorter than its own header")
+        at += length + -length % 4
+    return _decode_params(body)
+
+
+# For every connection of this process: there is no other way to it than its module's name.
+setattr(aiortc.rtcsctptransport, "decode_params", _params)  # noqa: B010
