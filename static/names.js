@@ -65,23 +65,23 @@ export function roomAddress(room) {
 /** The name to offer: the address's, then this tab's, then this browser's. */
 export function rememberedName() {
   const given = new URLSearchParams(location.search).get("name");
-  return (given ?? read(() => sessionStorage, NAME_KEY) ?? read(() => localStorage, NAME_KEY) ?? "").trim();
+  return (given ?? recall(() => sessionStorage, NAME_KEY) ?? recall(() => localStorage, NAME_KEY) ?? "").trim();
 }
 
 /** Keeps the name for this tab (two tabs may be two people) and as the browser's default. */
 export function rememberName(name) {
-  write(() => sessionStorage, NAME_KEY, name);
-  return write(() => localStorage, NAME_KEY, name);
+  retain(() => sessionStorage, NAME_KEY, name);
+  return retain(() => localStorage, NAME_KEY, name);
 }
 
-export const rememberedLanguage = () => read(() => localStorage, LANGUAGE_KEY) ?? "";
-export const rememberLanguage = (code) => write(() => localStorage, LANGUAGE_KEY, code);
+export const rememberedLanguage = () => recall(() => localStorage, LANGUAGE_KEY) ?? "";
+export const rememberLanguage = (code) => retain(() => localStorage, LANGUAGE_KEY, code);
 
 /** What a tab needs to come back as the same participant after a reload. */
 export const session = {
   /** Takes the token out: a duplicated tab copies the storage, and must not copy the person. */
   take(room) {
-    const kept = read(() => sessionStorage, `roomscribe.resume.${room}`);
+    const kept = recall(() => sessionStorage, `roomscribe.resume.${room}`);
     this.drop(room);
     try {
       return JSON.parse(kept ?? "null");
@@ -90,7 +90,7 @@ export const session = {
     }
   },
   keep(room, token) {
-    write(() => sessionStorage, `roomscribe.resume.${room}`, JSON.stringify(token));
+    retain(() => sessionStorage, `roomscribe.resume.${room}`, JSON.stringify(token));
   },
   drop(room) {
     try {
@@ -125,7 +125,8 @@ function copyBySelection(text) {
   return copied;
 }
 
-function read(storage, key) {
+/** What this browser keeps under a key; null where it keeps nothing. */
+export function recall(storage, key) {
   try {
     return storage().getItem(key);
   } catch {
@@ -133,7 +134,8 @@ function read(storage, key) {
   }
 }
 
-function write(storage, key, value) {
+/** Keeps it; false where the browser does not. */
+export function retain(storage, key, value) {
   try {
     storage().setItem(key, value);
     return true;

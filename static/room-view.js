@@ -8,6 +8,8 @@ const $ = (id) => document.getElementById(id);
 /** The language of those who leave it to the engine. */
 export const DETECT = "auto";
 
+const EXTENSIONS = ["txt", "srt", "vtt", "json"];
+
 const STATUS_TEXT = {
   connecting: "Connecting…",
   connected: "Connected",
@@ -52,15 +54,17 @@ export function showMedia(state) {
   document.documentElement.dataset.media = state;
 }
 
-/** The microphone's buttons; `state` is one of none, on, muted. */
+/** The microphone's buttons; `state` is one of none, on, muted, held. */
 export function showMicrophone(state) {
   $("mute").hidden = state === "none";
   $("enable-mic").hidden = state !== "none";
-  $("mute").setAttribute("aria-pressed", String(state === "muted"));
+  $("mute").setAttribute("aria-pressed", String(state === "muted" || state === "held"));
+  $("mute").disabled = state === "held";
   $("mic-note").textContent = {
     none: "You are reading along.",
     on: "Your microphone is on.",
     muted: "Your microphone is off.",
+    held: "The room’s owner has muted you.",
   }[state];
 }
 
@@ -69,9 +73,12 @@ export class Roster {
   #people = new Map();
   #self = "";
   #hueOf;
+  #owner;
 
-  constructor(hueOf) {
+  /** `owner.fill` has a row, the person in it, and whether that is oneself. */
+  constructor(hueOf, owner) {
     this.#hueOf = hueOf;
+    this.#owner = owner;
   }
 
   reset(participants, self) {
@@ -95,7 +102,8 @@ export class Roster {
 
   #merge(person) {
     const known = this.#people.get(person.participant) ?? { muted: false, speaking: false };
-    this.#people.set(person.participant, { ...known, ...person });
+    // left out of a message where it is not so
+    this.#people.set(person.participant, { ...known, muted_by_owner: false, ...person });
   }
 
   #draw() {
@@ -107,6 +115,7 @@ export class Roster {
     for (const person of this.#people.values()) {
       const row = rows.get(person.participant) ?? rosterRow(person.participant, this.#hueOf(person.participant));
       fillRosterRow(row, person, person.participant === this.#self);
+      this.#owner.fill(row, person, person.participant === this.#self);
       // Only a new row moves; appending those in place would restart their animations.
       if (!row.isConnected) list.append(row);
     }
@@ -210,9 +219,30 @@ export function clearNotice(code) {
 
 /** Where the transcript is, in each of its shapes. */
 export function showDownloads(api, room) {
-  for (const extension of ["txt", "srt", "vtt", "json"]) {
+  for (const extension of EXTENSIONS) {
     $(`download-${extension}`).href = `${api}/transcript.${extension}`;
     $(`download-${extension}`).download = `${room}.${extension}`;
+  }
+}
+
+/** Where a link alone gets nothing: `fetchFile(address)` brings what is saved. */
+export function saveDownloadsBy(fetchFile) {
+  for (const extension of EXTENSIONS) {
+    const link = $(`download-${extension}`);
+    link.addEventListener("click", async (event) => {
+      if (link.href.startsWith("blob:")) return;
+      event.preventDefault();
+      const address = link.href;
+      try {
+        link.href = URL.createObjectURL(await fetchFile(address));
+        link.click();
+        setTimeout((made) => URL.revokeObjectURL(made), 60_000, link.href);
+      } catch {
+        showNotice("download", "The transcript could not be fetched. Try again in a moment.");
+      } finally {
+        link.href = address;
+      }
+    });
   }
 }
 
@@ -224,6 +254,12 @@ export function explainBye(reason) {
       return "This visit goes on in another tab or window.";
     case "shutdown":
       return "The server is stopping or restarting.";
+    case "removed":
+      return "The room’s owner has removed you.";
+    case "ended":
+      return "The room’s owner has ended the meeting.";
+    case "idle":
+      return "Nobody has spoken here for long, so the room was closed.";
     case "slow_reader":
       return "This page could not keep up with the captions, so the server let it go.";
     default:

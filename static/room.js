@@ -3,15 +3,17 @@
 // A visit lasts from join to leave and has one Signaling; the ledger of captions and the voice
 // live as long as the page, so that what was read stays after leaving.
 
+import { claimsOf, maySpeak, request, takeToken, tokenFor } from "./access.js";
 import { CaptionLedger } from "./captions.js";
 import { CaptionsView } from "./captions-view.js";
 import {
   copyText, isOfCall, nameFault, rememberLanguage, rememberName, rememberedLanguage, rememberedName,
   roomAddress, roomFault, roomOfPath, session,
 } from "./names.js";
+import { Owner } from "./owner.js";
 import { MicrophoneRefused } from "./peer.js";
 import {
-  DETECT, Roster, clearNotice, explainBye, sentence, showDownloads, showEngine, showFault, showLanguages,
+  DETECT, Roster, clearNotice, explainBye, saveDownloadsBy, sentence, showDownloads, showEngine, showFault, showLanguages,
   showLoad, showNotice, showStage, showStatus,
 } from "./room-view.js";
 import { Signaling } from "./signaling.js";
@@ -23,10 +25,14 @@ const HISTORY = 500;
 const $ = (id) => document.getElementById(id);
 const room = roomOfPath(location.pathname);
 const api = `/api/v1/rooms/${encodeURIComponent(room)}`;
+takeToken();
+const joinToken = tokenFor(room);
+const isReadOnly = isOfCall(room) || !maySpeak(joinToken);
 
 const ledger = new CaptionLedger();
 const captions = new CaptionsView(ledger);
-const roster = new Roster((participant) => captions.hueOf(participant));
+const owner = new Owner(room, api);
+const roster = new Roster((participant) => captions.hueOf(participant), owner);
 const voice = new Voice({
   send: (message) => signaling?.send(message),
   suspect: () => signaling?.suspect(),
@@ -43,7 +49,7 @@ let seat = session.take(room);
 
 async function joinWithMicrophone(event) {
   event.preventDefault();
-  if (isOfCall(room)) return joinToListen();
+  if (isReadOnly) return joinToListen();
   if (!acceptName()) return;
   showFault("mic", "");
   setAsking(true);
@@ -95,6 +101,7 @@ function join() {
   signaling = new Signaling({
     address: `${scheme}//${location.host}${api}/ws`,
     name,
+    joinToken,
     // Someone else's name is someone else's seat.
     token: seat?.name === name ? seat : null,
     lastSeq: () => ledger.lastSeq,
@@ -146,6 +153,8 @@ function receiveWelcome(welcome, isResumed) {
   engine = welcome.engine ?? {};
   showEngine(engine);
   offerLanguages();
+  owner.settle((welcome.rights ?? []).includes("admin"));
+  voice.hold(Boolean(self.muted_by_owner));
   if (Boolean(self.muted) !== voice.isMuted) signaling.send({ type: "mute", muted: voice.isMuted });
   if (hasHistory && !isResumed) {
     ledger.startRun();
@@ -169,6 +178,9 @@ function receiveMessage(message) {
     case "left":
       if (message.name) ledger.learnName(message.participant, message.name);
       roster.receive(message);
+      if (message.type === "updated" && message.participant === signaling?.token?.participant) {
+        voice.hold(Boolean(message.muted_by_owner));
+      }
       break;
     case "engine": {
       // Progress and message belong to one state; they must not outlive it.
@@ -199,7 +211,7 @@ function receiveCaption(event) {
 
 async function loadHistory() {
   try {
-    const answer = await fetch(`${api}/transcript.json`, { signal: AbortSignal.timeout(10_000) });
+    const answer = await request(room, `${api}/transcript.json`);
     // A room in which nobody has spoken may have no transcript yet.
     if (!answer.ok) return;
     const said = await answer.json();
@@ -264,10 +276,22 @@ function chooseLanguage() {
   signaling?.send({ type: "language", language });
 }
 
+async function fetchFile(address) {
+  const answer = await request(room, address);
+  if (!answer.ok) throw new Error(`download: ${answer.status}`);
+  return answer.blob();
+}
+
 /** Who is here already, for somebody about to join. Not worth an error when it is unknown. */
 async function showWho() {
   try {
-    const { rooms = [] } = await (await fetch("/api/v1/rooms", { signal: AbortSignal.timeout(8000) })).json();
+    const answer = await request(room, "/api/v1/rooms");
+    if (answer.status === 401 || answer.status === 403) {
+      const { error } = await answer.json();
+      $("who").textContent = `${sentence(error.message)} Ask whoever invited you for a link to this room.`;
+      return;
+    }
+    const { rooms = [] } = await answer.json();
     const open = rooms.find((other) => other.room === room && !other.ended_at);
     const names = (open?.participants ?? []).filter(({ left_at: leftAt }) => !leftAt).map(({ name }) => name);
     $("who").textContent = names.length === 0
@@ -286,8 +310,10 @@ function keepSeat() {
 
 /** Fills in the name; true when there is one to join with. */
 function offerName() {
-  const given = rememberedName();
+  const { name } = claimsOf(joinToken ?? "");
+  const given = typeof name === "string" ? name : rememberedName();
   $("name").value = given;
+  $("name").readOnly = typeof name === "string";
   if (new URLSearchParams(location.search).has("name")) {
     if (nameFault(given) === "") rememberName(given);
     // The address bar is what people share: it must not carry one's name.
@@ -300,6 +326,7 @@ function openPage() {
   document.title = `${room} · roomscribe`;
   $("room-name").textContent = room;
   showDownloads(api, room);
+  if (joinToken) saveDownloadsBy(fetchFile);
   const hasName = offerName();
   showStage("join");
   showStatus("closed");
@@ -311,8 +338,8 @@ function openPage() {
     return;
   }
   showWho();
-  document.documentElement.toggleAttribute("data-read-only", isOfCall(room));
-  const first = isOfCall(room) ? "join-listen" : "join-mic";
+  document.documentElement.toggleAttribute("data-read-only", isReadOnly);
+  const first = isReadOnly ? "join-listen" : "join-mic";
   $(hasName ? first : "name").focus();
 }
 
@@ -327,6 +354,8 @@ $("retry-now").addEventListener("click", () => signaling?.retryNow());
 $("toggle-details").addEventListener("click", toggleDetails);
 $("language").addEventListener("change", chooseLanguage);
 addEventListener("pagehide", keepSeat);
+// Another link, opened in this tab: the address changes and the page does not load again by itself.
+addEventListener("hashchange", () => takeToken() && location.reload());
 document.addEventListener("visibilitychange", () => {
   // A phone may end a hidden page without a word.
   if (document.hidden) keepSeat();

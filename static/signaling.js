@@ -9,11 +9,12 @@ import { Backoff, Liveness, judgeEnd } from "./reconnect.js";
 /** A full server is asked at a slower pace than a lost one. */
 const FULL_PAUSE_MS = 3000;
 /** The server asked to leave for these reasons; coming back would undo its decision. */
-const FINAL_BYES = new Set(["bye", "left", "kicked", "removed", "replaced", "resumed", "ended"]);
+const FINAL_BYES = new Set(["bye", "left", "kicked", "removed", "replaced", "resumed", "ended", "idle", "flooded"]);
 
 export class Signaling {
   #address;
   #name;
+  #joinToken;
   #lastSeq;
   #on;
   #socket = null;
@@ -32,13 +33,15 @@ export class Signaling {
   token = null;
 
   /**
+   * `joinToken` lets one in, where that is needed; `token` is the seat that one comes back to.
    * `lastSeq()` says what was seen, for the replay. `on` has
    * `state(state, detail)` with state connecting | connected | reconnecting | closed | error,
    * `welcome(message, isResumed)` and `message(message)`.
    */
-  constructor({ address, name, token, lastSeq, on }) {
+  constructor({ address, name, joinToken, token, lastSeq, on }) {
     this.#address = address;
     this.#name = name;
+    this.#joinToken = joinToken;
     this.#lastSeq = lastSeq;
     this.#on = on;
     this.token = token;
@@ -99,6 +102,7 @@ export class Signaling {
 
   #sayHello() {
     const hello = { type: "hello", version: 1, name: this.#name };
+    if (this.#joinToken) hello.token = this.#joinToken;
     if (this.token) hello.resume = this.token.resume;
     const lastSeq = this.#lastSeq();
     if (this.token && lastSeq > 0) hello.last_seq = lastSeq;

@@ -2,6 +2,7 @@
 //
 // It refuses to know media or signaling: it only leads to /r/{room}, where one joins.
 
+import { request, takeToken } from "./access.js";
 import { copyText, nameFault, rememberName, rememberedName, roomAddress, roomFault, suggestRoom } from "./names.js";
 
 const REFRESH_MS = 10_000;
@@ -58,7 +59,8 @@ async function copyLink() {
 
 /** The open rooms; ended ones are only kept for their transcripts. */
 async function fetchRooms() {
-  const answer = await fetch("/api/v1/rooms", { signal: AbortSignal.timeout(8000) });
+  const answer = await request("*", "/api/v1/rooms");
+  if (answer.status === 401) throw new NoLink();
   if (!answer.ok) throw new Error(`rooms: ${answer.status}`);
   const { rooms = [] } = await answer.json();
   return rooms.filter((room) => !room.ended_at && roomFault(room.room) === "");
@@ -94,6 +96,9 @@ function roomRow({ room, started_at: startedAt, participants = [] }) {
   return row;
 }
 
+/** This server lets in who has a link. */
+class NoLink extends Error {}
+
 let shownRooms = "";
 
 async function refreshRooms() {
@@ -106,8 +111,10 @@ async function refreshRooms() {
     if (present !== shownRooms) showRooms(rooms);
     shownRooms = present;
     if (rooms.length === 0) note = "None at the moment. Joining by a new name opens one.";
-  } catch {
-    note = "The list of rooms cannot be loaded right now. Joining by name may still work.";
+  } catch (error) {
+    note = error instanceof NoLink
+      ? "This server lets in who has a link. Open the one that you were given."
+      : "The list of rooms cannot be loaded right now. Joining by name may still work.";
   }
   $("rooms-note").textContent = note;
   $("rooms-note").hidden = note === "";
@@ -133,5 +140,6 @@ $("copy-link").addEventListener("click", copyLink);
 $("join-form").addEventListener("submit", join);
 document.addEventListener("visibilitychange", refreshRooms);
 setInterval(refreshRooms, REFRESH_MS);
+takeToken();
 showShareLink();
 refreshRooms();

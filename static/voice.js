@@ -20,6 +20,7 @@ export class Voice {
   #isVisiting = false;
 
   isMuted = false;
+  #isHeld = false;
 
   /** `line` has send(message), suspect() and renew(); captions of the data channel go to `receiveCaption`. */
   constructor(line, receiveCaption) {
@@ -43,6 +44,7 @@ export class Voice {
   begin() {
     this.#isVisiting = true;
     this.isMuted = false;
+    this.#isHeld = false;
     this.#failures = 0;
     this.#wasOffered = false;
     showMedia(this.#track ? "connecting" : "none");
@@ -62,7 +64,16 @@ export class Voice {
     this.#peer?.acceptAnswer(sdp);
   }
 
+  /** The owner mutes us, or lets us unmute again. */
+  hold(isHeld) {
+    const wasHeld = this.#isHeld;
+    this.#isHeld = isHeld;
+    if (isHeld && !this.isMuted) this.mute(true);
+    else if (isHeld !== wasHeld) this.#show();
+  }
+
   mute(isMuted) {
+    if (this.#isHeld && !isMuted) return;
     this.isMuted = isMuted;
     if (this.#track) this.#track.enabled = !isMuted;
     this.#line.send({ type: "mute", muted: isMuted });
@@ -143,6 +154,7 @@ export class Voice {
   }
 
   #show() {
-    showMicrophone(this.#track === null ? "none" : this.isMuted ? "muted" : "on");
+    const state = this.#isHeld ? "held" : this.isMuted ? "muted" : "on";
+    showMicrophone(this.#track === null ? "none" : state);
   }
 }
