@@ -39,6 +39,9 @@ from transcriber.shared import SharedWorker
 from transcriber.types import BatchReport, EngineStatus
 from transcriber.vad import make_vad
 
+# How long the rest of a body is awaited that nobody wants any more.
+_LINGER_S = 1.0
+
 log = logging.getLogger("roomscribe.server")
 
 
@@ -97,6 +100,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
             handle_signals=False,
             shutdown_timeout=2.0,
             keepalive_timeout=settings.limits.idle_connection_s,
+            lingering_time=_LINGER_S,
         )
         housekeeping = Housekeeping(observer.speakers, time.monotonic())
         async with asyncio.TaskGroup() as tasks:

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 
-from aiohttp import WSCloseCode, WSMsgType, web
+from aiohttp import WebSocketError, WSCloseCode, WSMsgType, web
 
 from signaling import messages, session
 from signaling.errors import Refused
@@ -79,9 +79,13 @@ class _Shell:
                 await self._carry_out(self._session.receive(message.data))
             elif message.type is WSMsgType.BINARY:
                 await self._carry_out(self._session.receive_binary())
-        if self._socket.close_code == WSCloseCode.MESSAGE_TOO_BIG:
-            self._lobby.note_limit("message_bytes")
+            elif message.type is WSMsgType.ERROR:
+                self._note_end(message.data)
         raise _Closed
+
+    def _note_end(self, error: object) -> None:
+        if isinstance(error, WebSocketError) and error.code == WSCloseCode.MESSAGE_TOO_BIG:
+            self._lobby.note_limit("message_bytes")
 
     async def _slow_down(self) -> None:
         """Messages that are buffered come without a turn of the loop between them: a client

@@ -10,8 +10,8 @@ from aiortc import RTCDataChannel
 
 from soak.load import Load, crowd
 from soak.sender import Network
+from tests.arena import MEMORY_WITHIN_S, Arena
 from tests.clients import Voice, joined
-from tests.faults.conftest import MEMORY_WITHIN_S, Arena
 from tests.nat import RoutedPeer
 from tests.speech import tone
 

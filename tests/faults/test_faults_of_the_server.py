@@ -10,8 +10,9 @@ import pytest
 
 from soak.load import Load, crowd
 from soak.server import OURS, serving
+from tests.arena import CATCH_UP_S, Arena
 from tests.clients import until
-from tests.faults.conftest import CATCH_UP_S, ROOMS, SPEAKERS, Arena, arena_in
+from tests.faults.conftest import ROOMS, SPEAKERS, fifty
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
@@ -45,7 +46,7 @@ async def test_a_clock_that_steps_back_an_hour_is_not_noticed(tmp_path: Path) ->
         "FAKETIME_CACHE_DURATION": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
     }
-    async with arena_in(tmp_path, faked) as arena:
+    async with fifty(tmp_path, faked) as arena:
         before = await arena.watch()
         clock.write_text("-3600\n")
         async with asyncio.timeout(10):

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from soak.host import worker_of
+from tests.arena import CATCH_UP_S, Arena
 from tests.clients import until
-from tests.faults.conftest import CATCH_UP_S, Arena
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 

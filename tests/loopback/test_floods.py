@@ -1,0 +1,326 @@
+"""A flood of each kind, against its limit: it costs the one who makes it."""
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+
+from server.app import Running
+from server.config import Settings
+from server.settings import LimitSettings, RoomSettings
+from tests.arena import arena_in
+from tests.clients import Voice, connected, joined, until
+from tests.speech import silence
+
+RATE = 48_000
+LIMITS = {
+    "joins_per_minute": 60,
+    "participants_per_room": 25,
+    "rooms": 8,
+    "peers_per_address": 22,
+    "listeners_per_room": 15,
+    "messages_per_s": 50.0,
+    "sdp_bytes": 20_000,
+    "sdp_lines": 300,
+    "candidates": 30,
+    "channel_bytes_per_s": 2_000,
+    "idle_connection_s": 2.0,
+    "body_s": 0.5,
+}
+
+Flood = Callable[[str], Awaitable[None]]
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"limits": LimitSettings(**LIMITS)})  # type: ignore[arg-type]
+
+
+@asynccontextmanager
+async def flooding(address: str) -> AsyncIterator[aiohttp.ClientSession]:
+    """From an address of its own."""
+    connector = aiohttp.TCPConnector(limit=0, local_addr=(address, 0), force_close=True)
+    async with aiohttp.ClientSession(connector=connector) as http:
+        yield http
+
+
+async def hello(http: aiohttp.ClientSession, url: str, room: str) -> str:
+    """What comes of it: a welcome, or the code of the error."""
+    async with http.ws_connect(f"{url}/api/v1/rooms/{room}/ws") as socket:
+        await socket.send_json({"type": "hello", "version": 1, "name": "Eve"})
+        while True:
+            said = await socket.receive_json()
+            if said["type"] in ("welcome", "error"):
+                await socket.send_json({"type": "bye"})
+                return str(said.get("code", "welcome"))
+
+
+async def joins(url: str) -> None:
+    async with flooding("127.0.0.2") as http:
+        came = [await hello(http, url, "of-joins") for _ in range(80)]
+    assert came.count("too_many_joins") >= 15
+    assert came[0] == "welcome"
+
+
+async def rooms(url: str) -> None:
+    async with flooding("127.0.0.3") as http:
+        came = [await hello(http, url, f"of-rooms-{n}") for n in range(20)]
+    assert came.count("too_many_rooms") >= 8
+
+
+async def participants(url: str) -> None:
+    async with flooding("127.0.0.4") as http, contextlib.AsyncExitStack() as inside:
+        came = []
+        for n in range(30):
+            socket = await inside.enter_async_context(
+                http.ws_connect(f"{url}/api/v1/rooms/of-people/ws")
+            )
+            await socket.send_json({"type": "hello", "version": 1, "name": f"Eve {n}"})
+            while (said := await socket.receive_json())["type"] not in ("welcome", "error"):
+                pass
+            came.append(said.get("code", "welcome"))
+    assert came == ["welcome"] * 25 + ["room_full"] * 5
+
+
+async def listeners(url: str) -> None:
+    async with (
+        joined(url, "of-readers", "Ada"),
+        flooding("127.0.0.5") as http,
+        contextlib.AsyncExitStack() as inside,
+    ):
+        came = [
+            (
+                await inside.enter_async_context(
+                    http.get(f"{url}/api/v1/rooms/of-readers/captions")
+                )
+            ).status
+            for _ in range(20)
+        ]
+    assert came == [200] * 15 + [503] * 5
+
+
+async def peers(url: str) -> None:
+    """One offer will do for all of them: each is a peer that never connects."""
+    async with flooding("127.0.0.6") as http:
+        offer = await an_offer()
+        came = []
+        for _ in range(26):
+            async with http.post(
+                f"{url}/whip/of-peers", data=offer, headers={"Content-Type": "application/sdp"}
+            ) as answer:
+                came.append((answer.status, answer.headers.get("Location")))
+        for _, location in came:
+            if location is not None:
+                await http.delete(url + location)
+    assert [status for status, _ in came] == [201] * 22 + [429] * 4
+
+
+async def an_offer() -> str:
+    connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+    connection.addTrack(Voice(silence(0.1, RATE)))
+    await connection.setLocalDescription(await connection.createOffer())
+    offer = str(connection.localDescription.sdp)
+    await connection.close()
+    return offer
+
+
+async def messages(url: str) -> None:
+    """They are read no faster than is allowed, so the socket fills: who floods waits."""
+    async with joined(url, "of-messages", "Eve") as eve:
+        for n in range(300):
+            await eve.send(type="mute", muted=bool(n % 2))
+        seen = sum(message["type"] == "updated" for message in eve.seen)
+        assert seen < 200
+
+
+async def long_messages(url: str) -> None:
+    async with joined(url, "of-long-messages", "Eve") as eve:
+        await eve.send(type="offer", sdp="x" * 70_000)
+        await until(eve.is_closed.is_set)
+        assert eve.socket.close_code == 1009
+
+
+async def offers(url: str) -> None:
+    """Too long, or of too many lines: by either way."""
+    long, tall = "v=0\r\n" + "a" * 25_000, "v=0\r\n" + "a=x\r\n" * 400
+    async with joined(url, "of-offers", "Eve") as eve, flooding("127.0.0.7") as http:
+        for sdp in (long, tall):
+            since = len(eve.seen)
+            await eve.send(type="offer", sdp=sdp)
+            told = await eve.wait_for(lambda m: bool(m["type"] == "error"), since=since)
+            assert told["code"] == "too_large"
+            async with http.post(
+                f"{url}/whip/of-offers", data=sdp, headers={"Content-Type": "application/sdp"}
+            ) as answer:
+                assert answer.status == 413
+
+
+async def candidates(url: str) -> None:
+    async with joined(url, "of-candidates", "Eve") as eve:
+        await eve.speak(Voice(silence(0.1, RATE)))
+        for port in range(1_000, 1_080):
+            line = f"candidate:1 1 udp 2130706431 127.0.0.1 {port} typ host"
+            await eve.send(type="candidate", candidate=line, sdpMid="0")
+        told = await eve.wait_for(lambda m: bool(m["type"] == "error"))
+        assert told["code"] == "too_many_candidates"
+        await eve.wait_until_connected()
+
+
+async def addresses(url: str) -> None:
+    """The server is to send to where only it gets: candidates in an offer."""
+    connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+    connection.addTrack(Voice(silence(0.1, RATE)))
+    await connection.setLocalDescription(await connection.createOffer())
+    given = "".join(
+        f"a=candidate:9 1 udp 2130706431 {address} 80 typ host\r\n"
+        for address in ("169.254.169.254", "10.0.0.1", "224.0.0.1", "0.0.0.0", "fd00:ec2::254")
+    )
+    end = "a=end-of-candidates\r\n"
+    offer = connection.localDescription.sdp.replace(end, given + end)
+    assert given in offer
+    async with joined(url, "of-addresses", "Eve") as eve:
+        await eve.send(type="offer", sdp=offer)
+        answer = await eve.wait_for(lambda m: bool(m["type"] == "answer"))
+        await connection.setRemoteDescription(RTCSessionDescription(answer["sdp"], "answer"))
+        await until(lambda: connection.connectionState == "connected")
+        assert await counted(url, "allowed_networks") >= 5
+        await connection.close()
+
+
+async def channel(url: str) -> None:
+    async with joined(url, "of-channels", "Eve") as eve:
+        await eve.speak(Voice(silence(0.1, RATE)))
+        await eve.wait_until_connected()
+        assert eve.channel is not None
+        for _ in range(40):
+            eve.channel.send(b"x" * 1_000)
+        told = await eve.wait_for(lambda m: bool(m["type"] == "bye"))
+        assert told["reason"] == "flooded"
+
+
+async def silent_connections(url: str) -> None:
+    """Some say nothing, some are for ever at their headers."""
+    opened = [await asyncio.open_connection(*_address_of(url)) for _ in range(40)]
+    for _, writer in opened[::2]:
+        writer.write(b"GET / HTTP/1.1\r\nHost: here\r\n")
+
+    async def drip(writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while True:
+                writer.write(b"X-More: and more\r\n")
+                await writer.drain()
+                await asyncio.sleep(0.2)
+
+    dripping = [asyncio.create_task(drip(writer), name="drip") for _, writer in opened[::2]]
+    async with asyncio.timeout(15):
+        for reader, _ in opened:
+            with contextlib.suppress(ConnectionError):
+                await reader.read()
+    for task in dripping:
+        task.cancel()
+    await asyncio.wait(dripping)
+    for _, writer in opened:
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+async def slow_bodies(url: str) -> None:
+    reader, writer = await asyncio.open_connection(*_address_of(url))
+    writer.write(
+        b"POST /whip/of-bodies HTTP/1.1\r\nHost: here\r\nContent-Type: application/sdp\r\n"
+        b"Content-Length: 1000\r\n\r\nv=0\r\n"
+    )
+    async with asyncio.timeout(15):
+        told = await reader.readuntil(b"\r\n\r\n")
+    assert told.startswith(b"HTTP/1.1 408 ")
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
+
+
+def _address_of(url: str) -> tuple[str, int]:
+    host, port = url.removeprefix("http://").split(":")
+    return host, int(port)
+
+
+# by the limit that each comes to; None where nothing is counted
+FLOODS: list[tuple[Flood, str | None]] = [
+    (joins, "joins_per_minute"),
+    (rooms, "rooms"),
+    (participants, "participants_per_room"),
+    (listeners, "listeners_per_room"),
+    (peers, "peers_per_address"),
+    (messages, "messages_per_s"),
+    (long_messages, "message_bytes"),
+    (offers, "sdp_lines"),
+    (offers, "sdp_bytes"),
+    (candidates, "candidates"),
+    (addresses, "allowed_networks"),
+    (channel, "channel_bytes_per_s"),
+    (silent_connections, None),
+    (slow_bodies, None),
+]
+
+
+async def counted(url: str, limit: str) -> float:
+    async with aiohttp.ClientSession() as http, http.get(f"{url}/metrics") as answer:
+        text = await answer.text()
+    found = re.search(rf'^roomscribe_limited_total{{limit="{limit}"}} (.*)$', text, re.MULTILINE)
+    return float(found[1]) if found else 0.0
+
+
+@pytest.mark.parametrize(("flood", "limit"), FLOODS, ids=lambda p: getattr(p, "__name__", str(p)))
+async def test_a_flood_comes_to_its_limit(server: Running, flood: Flood, limit: str | None) -> None:
+    async with joined(server.url, "standup", "Ada") as ada:
+        await flood(server.url)
+        if limit is not None:
+            assert await counted(server.url, limit) > 0
+        assert not ada.is_closed.is_set()
+        async with connected(server.url, "standup") as ben:
+            await ben.hello("Ben")
+            await ada.wait_for(lambda m: m["type"] == "joined" and m["name"] == "Ben")
+
+
+async def test_twenty_speakers_go_on_through_all_of_them(tmp_path: Path) -> None:
+    limits = {f"LIMITS__{name.upper()}": str(value) for name, value in LIMITS.items()}
+    # those who speak and read here come from one address, too
+    more = {"LIMITS__LISTENERS_PER_ROOM": "25", "LIMITS__ROOMS": "16"}
+    crowded = {"LIMITS__PEERS_PER_ADDRESS": "60", "LIMITS__JOINS_PER_MINUTE": "300"}
+    async with arena_in(
+        tmp_path, {**limits, **more, **crowded}, speakers=20, rooms=4, listeners=20
+    ) as arena:
+        before = await arena.watch()
+        at_once = [messages, long_messages, offers, candidates, addresses, channel]
+        await asyncio.gather(
+            *(flood(arena.url) for flood in (*at_once, silent_connections, slow_bodies))
+        )
+        await rooms(arena.url)  # and last: it leaves no room for those of the others
+        after = await arena.watch()
+        assert (len(arena.people.peers), arena.people.failed) == (20, 0)
+        assert after.finals > 0
+        assert after.first_text_p95_s <= 1.5 * before.first_text_p95_s
+        await arena.assert_nothing_lost()
+
+
+# Rooms in which nothing happens
+
+
+class TestIdle:
+    @pytest.fixture
+    def settings(self, settings: Settings) -> Settings:
+        rooms = RoomSettings(idle_s=60.0)
+        return settings.model_copy(update={"rooms": rooms})
+
+    async def test_a_room_in_which_nobody_speaks_ends(self, server: Running) -> None:
+        async with joined(server.url, "quiet", "Ada") as ada:
+            server.lobby.rooms["quiet"].active_at -= 59.0
+            told = await ada.wait_for(lambda m: bool(m["type"] == "bye"))
+            assert told["reason"] == "idle"
+            assert "quiet" not in server.lobby.rooms
