@@ -21,7 +21,12 @@ SECRET = "a secret of thirty-two characters"
 @asynccontextmanager
 async def guarded(tmp_path: Path, **environment: str) -> AsyncIterator[ServerProcess]:
     async with served(
-        tmp_path, AUTH__SECRET=SECRET, TRANSCRIBER__ENGINE="pocketsphinx", **environment
+        tmp_path,
+        "127.0.0.1",
+        0,
+        AUTH__SECRET=SECRET,
+        TRANSCRIBER__ENGINE="pocketsphinx",
+        **environment,
     ) as server:
         yield server
 

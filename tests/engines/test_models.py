@@ -354,3 +354,19 @@ def test_the_process_fetches_from_the_hub_that_its_environment_names(tmp_path: P
         unknown = command(tmp_path, "--fetch", "someone/nothing", endpoint=hub.endpoint)
     assert unknown.returncode == 2
     assert unknown.stderr == "transcriber: someone/nothing: no such model on the hub\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("small", "small"),
+        ("owner/name", "owner/name"),
+        ("/srv/models/mine", "mine"),
+        ("./models/mine", "mine"),
+        ("~/models/mine", "mine"),
+        ("srv/models/mine", "mine"),
+        ("", ""),
+    ],
+)
+def test_pages_read_a_models_name_and_not_its_place(name: str, told: str) -> None:
+    assert models.shown(name) == told

@@ -39,7 +39,7 @@ Flood = Callable[[str], Awaitable[None]]
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"limits": LimitSettings(**LIMITS)})  # type: ignore[arg-type]
+    return settings.model_copy(update={"limits": LimitSettings(**LIMITS)})
 
 
 @asynccontextmanager

@@ -99,5 +99,7 @@ def expected_info(options: EngineOptions) -> EngineInfo:
     """What the pages read until the engine is loaded and knows better. Raises
     `EngineUnavailable` for a name that is none."""
     if options.engine in ("auto", "whisper", "whisperx"):
-        return EngineInfo(options.engine, options.model, WHISPER_LANGUAGES, "", detects=True)
+        from transcriber.engines.models import shown
+
+        return EngineInfo(options.engine, shown(options.model), WHISPER_LANGUAGES, "", detects=True)
     return make_engine(options).info

@@ -114,13 +114,18 @@ def is_path(name: str) -> bool:
     return name.startswith((".", "/", "~")) or (name != "" and Path(name).is_dir())
 
 
+def shown(name: str) -> str:
+    """The name for those who read the pages: of a folder not where it is."""
+    return Path(name).name if is_path(name) or name.count("/") > 1 else name
+
+
 def _repository(name: str) -> str:
     if name in KNOWN:
         return KNOWN[name]
     if name.count("/") == 1 and not name.startswith("/"):
         return name
     raise EngineUnavailable(
-        f"there is no model named {name!r}: a folder, owner/name on the hub, or one of "
+        f"there is no model named {shown(name)!r}: a folder, owner/name on the hub, or one of "
         + ", ".join(KNOWN)
     )
 
