@@ -5,13 +5,13 @@ ENV PIP_NO_CACHE_DIR=1
 WORKDIR /src
 COPY . .
 # The Makefile's own set-up, at the path the runtime stage has: a venv cannot be moved.
-RUN VENV=/opt/roomscribe EDITABLE=no PYTHON=/usr/local/bin/python3 .ci/setup
+RUN VENV=/opt/roomscribe EDITABLE=no LOCKED=yes PYTHON=/usr/local/bin/python3 .ci/setup
 
 FROM python:3.12-slim
 COPY --from=build /opt/roomscribe /opt/roomscribe
 RUN useradd --uid 10001 --user-group --home-dir /data --no-create-home --shell /usr/sbin/nologin roomscribe \
     && install -d -o roomscribe -g roomscribe -m 0750 /data
-# In a container loopback would reach nobody.
+# In a container loopback would reach nobody: it asks for AUTH__SECRET.
 ENV PATH=/opt/roomscribe/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     SERVER__HOST=0.0.0.0 \

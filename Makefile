@@ -29,7 +29,7 @@ comma = ,
 PURE_LIST = $(subst $(empty) $(empty),$(comma),$(strip $(PURE)))
 
 .DEFAULT_GOAL = help
-.PHONY: help run test test-faults test-whisperx check lint soak soak-short bench-asr bench-media fuzz format clean setup-dev
+.PHONY: help run test test-faults test-whisperx check lint soak soak-short bench-asr bench-media fuzz lock format clean setup-dev
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST)
@@ -54,7 +54,7 @@ check: lint ## lint, and the fast tests
 	@echo "roomscribe: fast tests"
 	@$(PYTEST) -q $(FAST)
 
-lint: setup-dev ## format, lint, types, the arrows between packages
+lint: setup-dev ## format, lint, types, the arrows between packages, known holes and secrets
 	@echo "roomscribe: ruff format"
 	@$(PY) -m ruff format --check .
 	@echo "roomscribe: ruff check"
@@ -63,6 +63,11 @@ lint: setup-dev ## format, lint, types, the arrows between packages
 	@$(PY) -m mypy
 	@echo "roomscribe: import linter"
 	@$(VENV)/bin/lint-imports --no-logo
+	@echo "roomscribe: bandit"
+	@$(PY) -m bandit -q -c pyproject.toml -r server signaling media transcriber
+	@echo "roomscribe: no secrets in the tree"
+	@git ls-files -z -- . ':!tests/fuzz/corpus' ':!*.lock' | \
+		xargs -0 $(VENV)/bin/detect-secrets-hook --disable-plugin KeywordDetector
 
 test-whisperx: ## the WhisperX engine for real, in an environment of its own (8 GB)
 	@VENV=$(VENV_WHISPERX) .ci/setup whisperx-test
@@ -86,6 +91,11 @@ bench-media: setup-dev ## what a speaker costs, beside the usual aiortc code, in
 
 fuzz: setup-dev ## every parser of what comes from outside, for an hour; FUZZ_FOR=10m
 	@$(PY) -m tests.fuzz.run all --for $(FUZZ_FOR)
+
+lock: setup-dev ## the newest versions that fit into requirements.lock, and their licences
+	@printf 'setuptools>=70.1\n' | $(VENV)/bin/uv pip compile pyproject.toml - --universal --upgrade \
+		--python-version 3.11 --generate-hashes --no-header --quiet -o requirements.lock
+	@$(PY) -m tools.licences >docs/licences.md
 
 format: setup-dev ## put the code into the house's format
 	@$(PY) -m ruff format .

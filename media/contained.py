@@ -50,7 +50,8 @@ class _Agent(aioice.Connection):
     async def query_consent(self) -> None:
         failures = 0
         while failures < aioice.ice.CONSENT_FAILURES:
-            await asyncio.sleep(aioice.ice.CONSENT_INTERVAL * (0.8 + 0.4 * random.random()))
+            apart = 0.8 + 0.4 * random.random()  # nosec B311
+            await asyncio.sleep(aioice.ice.CONSENT_INTERVAL * apart)
             for component, pair in list(self._nominated.items()):
                 if await self._consents(pair):
                     failures = 0

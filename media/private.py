@@ -96,7 +96,7 @@ class Tap:
         self._transceiver = transceiver
         self._receive = receive
         self._ended = ended
-        self._reports = Reports(random.getrandbits(32))
+        self._reports = Reports(random.getrandbits(32))  # nosec B311
         self._dtls = receiver.transport
         self._level_id: int | None = None
         self._sources: dict[bytes, None] = {}  # in the order in which they came

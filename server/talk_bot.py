@@ -8,9 +8,9 @@ in their order; what goes wrong in it stays with that speaker.
 import asyncio
 import contextlib
 import logging
-import random
 import time
 from dataclasses import dataclass, field
+from random import SystemRandom
 from typing import Any
 
 import aiohttp
@@ -85,7 +85,7 @@ class TalkBot:
         self._backend = backend
         self._lobby = lobby
         self._http = http
-        self._call = hpb.HpbCall(token, backend.secret, backend.nextcloud, random.Random())
+        self._call = hpb.HpbCall(token, backend.secret, backend.nextcloud, SystemRandom())
         self._socket: aiohttp.ClientWebSocketResponse | None = None
         # a number is to come back: the server has read what was sent before it
         self._outgoing: asyncio.Queue[str | int] = asyncio.Queue(_OUTGOING)

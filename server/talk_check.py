@@ -1,10 +1,10 @@
 """`python -m server talk-check`: whether the bot could join calls, step by step, with hints."""
 
 import asyncio
-import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from random import SystemRandom
 
 import aiohttp
 
@@ -122,7 +122,7 @@ async def _converse(
         room or "talk-check",
         settings.lt_internal_secret,
         settings.nextcloud_url.rstrip("/"),
-        random.Random(),
+        SystemRandom(),
     )
     conversation = _Conversation(socket, call, joins=room is not None)
     say("hello with the secret")

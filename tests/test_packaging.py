@@ -15,6 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tools.licences import locked
 
 ROOT = Path(__file__).parents[1]
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -181,7 +185,9 @@ def test_the_makefile_and_the_image_install_through_set_up_alone() -> None:
     assert "@.ci/setup && exec $(PY) -m server" in makefile
     assert "@.ci/setup dev" in makefile
     (run,) = re.findall(r"^RUN (.*\.ci/setup.*)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
-    assert run == "VENV=/opt/roomscribe EDITABLE=no PYTHON=/usr/local/bin/python3 .ci/setup"
+    assert (
+        run == "VENV=/opt/roomscribe EDITABLE=no LOCKED=yes PYTHON=/usr/local/bin/python3 .ci/setup"
+    )
 
 
 def test_the_image_runs_as_nobody_special_and_says_how_it_is() -> None:
@@ -271,3 +277,32 @@ def test_the_wheel_serves_from_any_folder(wheel: Path, tmp_path: Path) -> None:
     assert python("import server; print(server.__file__)").startswith(str(site))
     serve = "import runpy; runpy.run_module('server', run_name='__main__')"
     assert "SERVER__PORT" in python(serve, "--help")
+
+
+LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+
+
+def test_what_the_image_installs_is_locked_and_fits() -> None:
+    """`make lock` after a change of pyproject.toml's dependencies."""
+    pinned: dict[str, set[str]] = {}
+    for name, version in re.findall(r"^([a-z0-9._-]+)==([^ ]+)", LOCK, re.MULTILINE):
+        pinned.setdefault(name, set()).add(version)
+    for line in (*PYPROJECT["project"]["dependencies"], *PYPROJECT["build-system"]["requires"]):
+        requirement = Requirement(line)
+        versions = pinned.get(canonicalize_name(requirement.name), set())
+        assert versions, requirement.name
+        assert all(version in requirement.specifier for version in versions), line
+
+
+def test_each_locked_package_has_its_hashes() -> None:
+    entries = re.split(r"^(?=[a-z0-9._-]+==)", LOCK, flags=re.MULTILINE)[1:]
+    assert len(entries) > 40
+    for entry in entries:
+        assert "--hash=sha256:" in entry, entry.partition("\n")[0]
+
+
+def test_the_licence_of_each_is_told() -> None:
+    told = (ROOT / "docs/licences.md").read_text(encoding="utf-8")
+    for name in locked(LOCK):
+        assert f"| {name} | " in told, f"{name}: run make lock"
+    assert "| not told |" not in told

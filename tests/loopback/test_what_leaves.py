@@ -139,6 +139,8 @@ async def test_no_route_tells_of_the_host(server: Running, tmp_path: Path) -> No
                 )  # fmt: skip
         ear.listen(ada)
     ear.assert_nothing_told()
+    # nothing that is sent is a fault of ours
+    assert not [text for text in ear.heard if text.partition("\n")[0].endswith(" 500")]
 
 
 async def test_no_error_tells_what_broke(
