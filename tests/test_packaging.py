@@ -185,9 +185,8 @@ def test_the_makefile_and_the_image_install_through_set_up_alone() -> None:
     assert "@.ci/setup && exec $(PY) -m server" in makefile
     assert "@.ci/setup dev" in makefile
     (run,) = re.findall(r"^RUN (.*\.ci/setup.*)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
-    assert (
-        run == "VENV=/opt/roomscribe EDITABLE=no LOCKED=yes PYTHON=/usr/local/bin/python3 .ci/setup"
-    )
+    given = "VENV=/opt/roomscribe EDITABLE=no LOCKED=yes PYTHON=/usr/local/bin/python3"
+    assert run == f"{given} .ci/setup"
 
 
 def test_the_image_runs_as_nobody_special_and_says_how_it_is() -> None:
@@ -202,7 +201,12 @@ def test_the_image_runs_as_nobody_special_and_says_how_it_is() -> None:
 def test_the_image_is_built_from_all_that_the_wheel_needs() -> None:
     let_in = set(re.findall(r"^!(.*)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE))
     packages = {name.split(".")[0] for name in PACKAGES}
-    assert let_in == packages | {".ci/setup", "pyproject.toml", PYPROJECT["project"]["readme"]}
+    assert let_in == packages | {
+        ".ci/setup",
+        "pyproject.toml",
+        "requirements.lock",
+        PYPROJECT["project"]["readme"],
+    }
 
 
 def test_every_target_of_the_makefile_is_explained() -> None:
