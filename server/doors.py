@@ -13,6 +13,7 @@ class Doors:
 
     def __init__(self, auth: AuthSettings, *, is_open: bool) -> None:
         self.is_open = is_open
+        self.is_for_this_machine = is_open and not auth.open_to_everyone
         self._auth = auth
         self._provider = Provider(auth.jwks_url) if auth.jwks_url else None
 

@@ -35,7 +35,8 @@ def _as_sent(request: web.Request, trusted: list[IPv4Network | IPv6Network]) -> 
     return request.clone(
         remote=remote if remote is not None and _is_address(remote) else request.remote or "",
         scheme=scheme if scheme in _SCHEMES else request.scheme,
-        host=host or request.host,
+        # `request.host` would ask the system for a name where none was told
+        host=host or request.headers.get("Host", ""),
     )
 
 

@@ -18,6 +18,7 @@ from server.lobby import Lobby, summary
 from server.observer import Observer
 from server.owner import Owner
 from server.proxies import believe
+from server.requests import here_only
 from server.store import EndedRoom, StoreError
 from server.talk import Talk
 from signaling import whip, ws
@@ -45,7 +46,11 @@ class Routes:
         server_logger.addFilter(_is_fault_of_ours)
         settings = self._house.settings
         app = web.Application(
-            middlewares=[believe(settings.server.trusted_proxies), _errors],
+            middlewares=[
+                believe(settings.server.trusted_proxies),
+                _errors,
+                *([here_only] if self._house.doors.is_for_this_machine else []),
+            ],
             client_max_size=256 * 1024,
         )
         app.on_response_prepare.append(

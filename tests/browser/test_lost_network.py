@@ -21,7 +21,11 @@ async def test_after_ten_seconds_offline_one_is_the_same_participant_and_missed_
     sound = microphone(tmp_path, OPEN_THE_MEETING)
     host = network.server_address
     async with served(
-        tmp_path, host, MEDIA__HOST_ADDRESSES=host, TRANSCRIBER__ENGINE="pocketsphinx"
+        tmp_path,
+        host,
+        AUTH__OPEN_TO_EVERYONE="true",
+        MEDIA__HOST_ADDRESSES=host,
+        TRANSCRIBER__ENGINE="pocketsphinx",
     ) as server:
         # a microphone is given to secure pages only, and this address has no certificate
         trusted = (f"--unsafely-treat-insecure-origin-as-secure={server.url}",)

@@ -31,7 +31,7 @@ _ANSWERED_WITHIN_S = 0.3
 _PIECE = 65_536
 _SESSION = b"{session}"
 _UPGRADE = (
-    b"GET /api/v1/rooms/standup/ws HTTP/1.1\r\nHost: here\r\nConnection: Upgrade\r\n"
+    b"GET /api/v1/rooms/standup/ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n"
     b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
@@ -142,7 +142,7 @@ def _send_away(lobby: Lobby) -> None:
 async def _ask(reach: Reach, request: bytes) -> bytes:
     head, _, body = request.partition(b"\n\n")
     first, *headers = head.split(b"\n")
-    lines = [first + b" HTTP/1.1", *headers, b"Host: here", b"Connection: close"]
+    lines = [first + b" HTTP/1.1", *headers, b"Host: localhost", b"Connection: close"]
     if not any(line.lower().startswith((b"content-length", b"transfer-")) for line in headers):
         lines.append(b"Content-Length: %d" % len(body))
     answer = await _exchange(reach, b"\r\n".join(lines) + b"\r\n\r\n" + body)

@@ -208,7 +208,7 @@ async def silent_connections(url: str) -> None:
     """Some say nothing, some are for ever at their headers."""
     opened = [await asyncio.open_connection(*_address_of(url)) for _ in range(40)]
     for _, writer in opened[::2]:
-        writer.write(b"GET / HTTP/1.1\r\nHost: here\r\n")
+        writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n")
 
     async def drip(writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
@@ -234,7 +234,7 @@ async def silent_connections(url: str) -> None:
 async def slow_bodies(url: str) -> None:
     reader, writer = await asyncio.open_connection(*_address_of(url))
     writer.write(
-        b"POST /whip/of-bodies HTTP/1.1\r\nHost: here\r\nContent-Type: application/sdp\r\n"
+        b"POST /whip/of-bodies HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/sdp\r\n"
         b"Content-Length: 1000\r\n\r\nv=0\r\n"
     )
     async with asyncio.timeout(15):

@@ -9,7 +9,7 @@ from aiohttp.test_utils import TestClient
 from server.config import Settings
 from server.lobby import Lobby
 from server.routes import STATIC
-from server.settings import ServerSettings
+from server.settings import AuthSettings, ServerSettings
 from tests.server.rooms import join
 
 Http = TestClient[web.Request, web.Application]
@@ -74,3 +74,30 @@ def test_no_page_has_code_or_style_of_its_own() -> None:
     for script in STATIC.glob("*.js"):
         text = script.read_text(encoding="utf-8")
         assert not re.search(r"\beval\(|new Function|setAttribute\(\"style|style=\"", text)
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "localhost:8080", "127.0.0.1:8080", "[::1]", "[::1]:8080", "LOCALHOST"]
+)
+async def test_a_server_for_this_machine_answers_this_machine(http: Http, host: str) -> None:
+    async with http.get("/api/v1/rooms", headers={"Host": host}) as answer:
+        assert answer.status == 200
+
+
+@pytest.mark.parametrize("host", ["captions.example.org", "127.0.0.1.example.org:8080", "", "a]"])
+async def test_and_nobody_whom_a_proxy_or_a_name_brings(http: Http, host: str) -> None:
+    for path in ("/", "/api/v1/rooms", "/api/v1/rooms/standup/ws"):
+        async with http.get(path, headers={"Host": host}) as answer:
+            assert answer.status == 403
+            assert (await answer.json())["error"]["code"] == "open_here_only"
+
+
+class TestWithADoor:
+    @pytest.fixture
+    def settings(self, settings: Settings) -> Settings:
+        auth = AuthSettings(open_to_everyone=True)
+        return settings.model_copy(update={"auth": auth})
+
+    async def test_any_name_will_do(self, http: Http) -> None:
+        async with http.get("/api/v1/rooms", headers={"Host": "captions.example.org"}) as answer:
+            assert answer.status == 200

@@ -283,7 +283,7 @@ async def test_a_reader_who_never_reads_is_let_go_and_keeps_no_one_waiting(
     room = room_of(lobby)
     long = "word " * 4000
     reader, writer = await asyncio.open_connection("127.0.0.1", http.port, limit=1024)
-    writer.write(f"GET {PATH} HTTP/1.1\r\nHost: here\r\n\r\n".encode())
+    writer.write(f"GET {PATH} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     await reader.readuntil(b"\r\n\r\n")
     assert room.sse_listeners == 1
     async with asyncio.timeout(10), reading(http) as another:
