@@ -675,3 +675,20 @@ async def test_a_track_that_fails_at_its_end_lets_its_peer_close(
         assert peer.feed.is_ended
         await peer.close()
         assert peer.state == "closed"
+
+
+async def test_a_certificate_that_was_not_signalled_is_not_spoken_to() -> None:
+    """Someone on the way who ends DTLS in the page's place."""
+    page, peer = Page(Voice(tone(1.0, RATE))), Peer()
+    try:
+        offer = await page.offer()
+        honest = re.search(r"a=fingerprint:sha-256 (..)", offer)
+        assert honest is not None
+        forged = f"a=fingerprint:sha-256 {int(honest[1], 16) ^ 1:02X}"
+        await page.take(await peer.answer(offer.replace(honest[0], forged)))
+        before = await wait_for(peer, PeerEvent.LOST)
+        assert PeerEvent.CONNECTED not in before
+        assert peer.received_at == 0.0
+    finally:
+        await page.connection.close()
+        await peer.close()
