@@ -18,12 +18,12 @@ from aiortc import (
 )
 
 from soak.talk import voice
+from soak.talk.heard import Heard, Message
 from tests.speech import Samples
 
 RATE = 48_000
 FRAME = 960
 
-Message = dict[str, Any]
 Send = Callable[[bytes, tuple[str, int]], Awaitable[None]]
 Receive = Callable[[bytes, tuple[str, int]], None]
 
@@ -111,19 +111,18 @@ class Network:
         return send_or_lose
 
 
-class Client:
+class Client(Heard):
     """A participant: a WebSocket, perhaps a peer. `seen` holds every message in order."""
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        super().__init__()
         self.socket = socket
-        self.seen: list[Message] = []
         self.heard_by_channel: list[Message] = []
         self.participant = ""
         self.resume = ""
         self.connection: RTCPeerConnection | None = None
         self.channel: RTCDataChannel | None = None
         self._silent: asyncio.Transport | None = None
-        self._news = asyncio.Condition()
         self.is_closed = asyncio.Event()
 
     @property
@@ -168,20 +167,6 @@ class Client:
         answer = await self.wait_for(lambda m: bool(m["type"] == "answer"), since=before)
         await self.connection.setRemoteDescription(RTCSessionDescription(answer["sdp"], "answer"))
 
-    async def wait_for(
-        self, wanted: Callable[[Message], bool], *, since: int = 0, within_s: float = 20.0
-    ) -> Message:
-        """The first message from `since` on that is wanted, seen already or to come."""
-        at = since
-        async with asyncio.timeout(within_s):
-            async with self._news:
-                while True:
-                    for message in self.seen[at:]:
-                        if wanted(message):
-                            return message
-                    at = len(self.seen)
-                    await self._news.wait()
-
     async def wait_until_connected(self) -> None:
         """Until audio flows and the data channel, if any, is open."""
         assert self.connection is not None
@@ -207,7 +192,7 @@ class Client:
         """Collect what comes on the socket until it closes."""
         async for message in self.socket:
             if message.type is aiohttp.WSMsgType.TEXT:
-                await self._note(json.loads(message.data))
+                await self.note(json.loads(message.data))
         self.is_closed.set()
 
     def fall_silent(self) -> None:
@@ -228,12 +213,7 @@ class Client:
     def _heard(self, text: str) -> None:
         self.heard_by_channel.append(json.loads(text))
         # an aiortc handler: puts the message in line, and a task of the loop tells who waits
-        asyncio.get_running_loop().create_task(self._note(json.loads(text)), name="note")
-
-    async def _note(self, message: Message) -> None:
-        async with self._news:
-            self.seen.append(message)
-            self._news.notify_all()
+        asyncio.get_running_loop().create_task(self.note(json.loads(text)), name="note")
 
 
 @asynccontextmanager

@@ -6,13 +6,12 @@ A `Conversation` keeps every message it got, also over sockets that follow one a
 import asyncio
 import itertools
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import aiohttp
 
-Message = dict[str, Any]
+from soak.talk.heard import Heard, Message
 
 _ANSWER_S = 15.0  # the signaling server itself waits up to 10 s for a publisher
 
@@ -25,22 +24,17 @@ class Refused(Exception):
         self.code = code
 
 
-class Conversation:
-    """What is said on a socket to the signaling server, and on those that follow it.
-
-    `seen` holds every message in order, `arrived` the loop's time of each.
-    """
+class Conversation(Heard):
+    """What is said on a socket to the signaling server, and on those that follow it."""
 
     def __init__(self, http: aiohttp.ClientSession, url: str) -> None:
-        self.seen: list[Message] = []
-        self.arrived: list[float] = []
+        super().__init__()
         self.is_closed = asyncio.Event()
         self._http = http
         self._url = url
         self._socket: aiohttp.ClientWebSocketResponse | None = None
         self._reading: asyncio.Task[None] | None = None
         self._numbers = itertools.count(1)
-        self._news = asyncio.Condition()
 
     @property
     def socket(self) -> aiohttp.ClientWebSocketResponse:
@@ -73,29 +67,6 @@ class Conversation:
         recipient = {"type": "session", "sessionid": session}
         return await self.tell("message", {"recipient": recipient, "data": content})
 
-    async def wait_for(
-        self, wanted: Callable[[Message], bool], *, since: int = 0, within_s: float = _ANSWER_S
-    ) -> Message:
-        """The first message from `since` on that is wanted, seen already or to come."""
-        at = since
-        async with asyncio.timeout(within_s), self._news:
-            while True:
-                for message in self.seen[at:]:
-                    if wanted(message):
-                        return message
-                at = len(self.seen)
-                await self._news.wait()
-
-    async def each(self) -> AsyncIterator[Message]:
-        """Every message, seen already or to come, without an end."""
-        at = 0
-        while True:
-            async with self._news:
-                while len(self.seen) <= at:
-                    await self._news.wait()
-            yield self.seen[at]
-            at += 1
-
     async def wait_for_event(
         self, target: str, kind: str, *, since: int = 0, within_s: float = _ANSWER_S
     ) -> Message:
@@ -124,10 +95,7 @@ class Conversation:
     async def _read(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         async for message in socket:
             if message.type is aiohttp.WSMsgType.TEXT:
-                async with self._news:
-                    self.seen.append(json.loads(message.data))
-                    self.arrived.append(asyncio.get_running_loop().time())
-                    self._news.notify_all()
+                await self.note(json.loads(message.data))
         self.is_closed.set()
 
 

@@ -20,7 +20,8 @@ from aiortc import (
 )
 from aiortc.sdp import candidate_from_sdp
 
-from soak.talk.conversation import Conversation, Message, Refused, conversation, is_from
+from soak.talk.conversation import Conversation, Refused, conversation, is_from
+from soak.talk.heard import Message
 from soak.talk.nextcloud import (
     BACKEND_PATH,
     IN_CALL,

@@ -11,7 +11,8 @@ from aiortc.mediastreams import AudioStreamTrack, VideoStreamTrack
 from media.peer import Peer
 from server.app import Running
 from server.participant import Participant
-from tests.clients import Client, Message, Network, Voice, joined, until
+from soak.talk.heard import Message
+from tests.clients import Client, Network, Voice, joined, until
 from tests.speech import silence, tone
 from transcriber.engines.scripted import WORDS
 

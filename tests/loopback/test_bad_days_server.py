@@ -11,7 +11,8 @@ import pytest
 from server.app import Running
 from server.participant import Participant
 from server.room import Room
-from tests.clients import Client, Message, Network, Voice, is_final, joined
+from soak.talk.heard import Message
+from tests.clients import Client, Network, Voice, is_final, joined
 from tests.server.rooms import caption
 from tests.speech import silence, tone
 

@@ -17,6 +17,7 @@ from server.tokens import issue
 from signaling.grant import Grant, Right
 from tests.clients import Voice, connected, until
 from tests.speech import tone
+from tests.talk.doors import DOORS
 
 RATE = 48_000
 SECRET = "a secret of thirty-two characters"
@@ -106,17 +107,7 @@ async def test_doors_of_talk_are_shut_without_nextclouds_secret(server: Running)
     given = {"Authorization": f"Bearer {token(Right.ADMIN, room='*')}"}
     body = {"roomToken": "abc", "ncSessionId": "s", "langId": "en"}
     async with aiohttp.ClientSession(headers=given) as http:
-        for method, path in (
-            ("GET", "/enabled"),
-            ("PUT", "/enabled"),
-            ("POST", "/init"),
-            ("GET", "/capabilities"),
-            ("GET", "/api/v1/languages"),
-            ("POST", "/api/v1/call/transcribe"),
-            ("POST", "/api/v1/call/set-language"),
-            ("POST", "/api/v1/call/leave"),
-            ("DELETE", "/api/v1/call/transcribe/abc"),
-        ):
+        for method, path in DOORS:
             async with http.request(method, server.url + path, json=body) as answer:
                 assert (answer.status, (await answer.json())["error"]["code"]) == (
                     401,

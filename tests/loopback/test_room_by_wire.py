@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from server.app import Running
-from tests.clients import Client, Message, Voice, connected, is_final, joined, until
+from soak.talk.heard import Message
+from tests.clients import Client, Voice, connected, is_final, joined, until
 from tests.speech import Samples, silence, tone
 from transcriber.engines.scripted import WORDS
 from transcriber.types import Hypothesis

@@ -10,7 +10,8 @@ from aiohttp import WSMsgType
 from server.app import Running
 from signaling import session
 from signaling.messages import MAX_MESSAGE_BYTES
-from tests.clients import Client, Message, connected, joined
+from soak.talk.heard import Message
+from tests.clients import Client, connected, joined
 
 HELLO = {"type": "hello", "version": 1, "name": "Ada"}
 

@@ -15,6 +15,7 @@ from soak.talk.stack import TalkStack
 from tests.clients import until
 from tests.talk.calls import ROOM, all_closed
 from tests.talk.conftest import SCRIPTED, Bot, bot_of, settings_for
+from tests.talk.doors import DOORS
 
 SESSION = "a-session-of-nextcloud"
 TRANSCRIBE = {"roomToken": ROOM, "ncSessionId": SESSION, "enable": True, "langId": "en"}
@@ -87,20 +88,7 @@ async def test_a_nextcloud_that_does_not_answer_keeps_nobody_from_going(
         assert loop.time() - began < 5.0
 
 
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [
-        ("GET", "/enabled"),
-        ("PUT", "/enabled?enabled=0"),
-        ("POST", "/init"),
-        ("GET", "/capabilities"),
-        ("GET", "/api/v1/languages"),
-        ("POST", "/api/v1/call/transcribe"),
-        ("POST", "/api/v1/call/set-language"),
-        ("POST", "/api/v1/call/leave"),
-        ("DELETE", f"/api/v1/call/transcribe/{ROOM}"),
-    ],
-)
+@pytest.mark.parametrize(("method", "path"), DOORS)
 async def test_with_a_secret_only_nextcloud_may_ask(any_bot: Bot, method: str, path: str) -> None:
     refused: list[dict[str, str]] = [
         {},

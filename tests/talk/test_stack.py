@@ -14,7 +14,8 @@ import aiohttp
 import numpy as np
 import pytest
 
-from soak.talk.conversation import Conversation, Message, Refused, conversation, is_from
+from soak.talk.conversation import Conversation, Refused, conversation, is_from
+from soak.talk.heard import Message
 from soak.talk.nextcloud import OUT_OF_CALL, TalkSession
 from soak.talk.participant import Participant, participant
 from soak.talk.stack import CannotStart, Daemon, TalkStack
