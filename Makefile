@@ -22,7 +22,7 @@ PURE = media/jitter.py media/timeline.py media/pcm.py media/reports.py \
 	transcriber/scheduler.py transcriber/transcript.py transcriber/filters.py \
 	transcriber/language.py transcriber/account.py transcriber/breaker.py \
 	signaling/messages.py signaling/session.py signaling/hpb.py signaling/grant.py \
-	signaling/bounds.py server/limits.py
+	signaling/bounds.py server/limits.py server/replay.py
 
 empty =
 comma = ,

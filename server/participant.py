@@ -25,7 +25,8 @@ from transcriber.stream import SpeakerStream
 from transcriber.types import SAMPLE_RATE, StreamId
 
 if TYPE_CHECKING:
-    from server.room import Event, Room
+    from server.replay import Event
+    from server.room import Room
 
 
 _OF_CALL = "talk-"

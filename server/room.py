@@ -8,9 +8,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from media.peer import Peer
 from server import wire
@@ -18,6 +16,7 @@ from server.house import House
 from server.ice import ice_servers_for
 from server.outbox import Outbox
 from server.participant import Participant
+from server.replay import Event, Replay
 from server.speaker import Speaker
 from server.store import RoomRecord, StoredEvent, StoreError
 from signaling.errors import Refused
@@ -38,37 +37,12 @@ from transcriber.types import Caption, Gap
 
 RESUME_WITHIN_S = 30.0
 _PAGE = 200
-REPLAY_EVENTS = 500
 # A client that lost its socket noticed later than it lost events.
 _RESUME_OVERLAP_S = 10.0
 
 Watcher = Callable[[Participant, Caption | Gap], None]
 
 log = logging.getLogger("roomscribe.room")
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """A caption or a gap as it goes on the wire."""
-
-    seq: int
-    kind: str  # "caption" or "gap"
-    text: str
-    segment: str | None
-    is_final: bool
-    at: float  # monotonic
-
-    @property
-    def as_sse(self) -> str:
-        return f"event: {self.kind}\nid: {self.seq}\ndata: {self.text}\n\n"
-
-    def put_into(self, outbox: Outbox, text: str) -> None:
-        if self.is_final:
-            if self.segment is not None:
-                outbox.drop(self.segment)
-            outbox.put(text)
-        else:
-            outbox.put(text, replaces=self.segment, is_final=False)
 
 
 class Room:
@@ -86,7 +60,7 @@ class Room:
         self.seq = 0
         self._joined = 0
         self._barred: set[str] = set()  # tokens of those who were removed
-        self._replay: deque[Event] = deque(maxlen=REPLAY_EVENTS)
+        self._replay = Replay()
         self._sse: set[Outbox] = set()
         self._watchers: list[Watcher] = []
         self._tasks: asyncio.TaskGroup | None = None
@@ -176,7 +150,7 @@ class Room:
             missed = older + self.events_after(older[-1].seq if older else request.last_seq)
         else:
             since = (lost_at or time.monotonic()) - _RESUME_OVERLAP_S
-            missed = [event for event in self._replay if event.at >= since]
+            missed = self._replay.since(since)
         participant.outbox.put_backlog([event.text for event in missed])
         if is_renamed:
             self.announce(participant)
@@ -345,12 +319,13 @@ class Room:
 
     def events_after(self, seq: int) -> list[Event]:
         """Events in memory that came after `seq`."""
-        return [event for event in self._replay if event.seq > seq]
+        return self._replay.after(seq)
 
     @property
     def oldest_seq(self) -> int:
         """The first event still in memory, or the next to come."""
-        return self._replay[0].seq if self._replay else self.seq + 1
+        oldest = self._replay.oldest_seq
+        return self.seq + 1 if oldest is None else oldest
 
     def watch(self, watcher: "Watcher") -> None:
         """Call `watcher` with each caption and gap, as it is published."""
@@ -368,7 +343,7 @@ class Room:
         self.house.metrics.captions_skipped.inc(outbox.skipped)
 
     def _send(self, event: Event) -> None:
-        self._replay.append(event)
+        self._replay.push(event)
         for participant in list(self.participants.values()):
             participant.deliver(event)
         if self._sse:

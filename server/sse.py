@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 from server.outbox import Outbox
-from server.room import Event, Room
+from server.replay import Event
+from server.room import Room
 from signaling.errors import Refused
 
 _COMMENT_S = 15.0

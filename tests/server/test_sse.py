@@ -10,7 +10,8 @@ from aiohttp.test_utils import TestClient
 
 from server.lobby import Lobby
 from server.participant import Participant
-from server.room import REPLAY_EVENTS, Room
+from server.replay import MOST
+from server.room import Room
 from tests.clients import until
 from tests.server.rooms import caption, gap, join, received, room_of
 
@@ -149,7 +150,7 @@ async def test_beyond_what_is_in_memory_finals_come_from_the_store(
     room = room_of(lobby)
     await say(room, ada, 300, interims=2)  # 900 events, every third a final
     room.publish(ada, gap(ada))
-    in_memory_from = 901 - REPLAY_EVENTS + 1
+    in_memory_from = 901 - MOST + 1
     assert room.oldest_seq == in_memory_from
     async with reading(http, last) as reader:
         ids = await reader.ids_until(901)
@@ -165,7 +166,7 @@ async def test_what_comes_from_the_store_is_what_was_sent(http: Http, lobby: Lob
         room.publish(ada, caption(ada, "We meet.", utterance=17, revision=4))
         room.publish(ada, gap(ada))
         sent = [await reader.next(), await reader.next()]
-    await say(room, ada, REPLAY_EVENTS)
+    await say(room, ada, MOST)
     assert room.oldest_seq > 2
     async with reading(http, 0) as reader:
         replayed = [await reader.next(), await reader.next()]
