@@ -17,6 +17,7 @@ def guard(
         "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
         "img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
         f"frame-ancestors {ancestors}",
+        "Server": "roomscribe",  # not which version of what
         "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": "no-referrer",
         "Permissions-Policy": "microphone=(self), camera=(), geolocation=(), display-capture=()",

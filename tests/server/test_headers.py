@@ -49,6 +49,7 @@ async def test_every_answer_tells_what_to_refuse(
         assert "unsafe" not in answer.headers["Content-Security-Policy"]
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
         assert answer.headers["Referrer-Policy"] == "no-referrer"
+        assert answer.headers["Server"] == "roomscribe"
         assert answer.headers["X-Frame-Options"] == "DENY"
         assert "Set-Cookie" not in answer.headers
         assert "Strict-Transport-Security" not in answer.headers
