@@ -270,7 +270,9 @@ def dissolve(connection: RTCPeerConnection) -> None:
 class _Certificate(RTCCertificate):
     """aiortc's, with one context of OpenSSL for all who use it: each takes 16 kB."""
 
-    _contexts: dict[tuple[bytes, ...], SSL.Context]
+    @functools.cached_property
+    def _contexts(self) -> dict[tuple[bytes, ...], SSL.Context]:
+        return {}
 
     def _create_ssl_context(self, srtp_profiles: list[SRTPProtectionProfile]) -> SSL.Context:
         wanted = tuple(profile.openssl_profile for profile in srtp_profiles)
@@ -287,7 +289,6 @@ class _Certificate(RTCCertificate):
 def share_certificate() -> None:
     """Let every connection of this process use one certificate."""
     certificate = _Certificate.generateCertificate()
-    certificate._contexts = {}
 
     class _Shared(RTCCertificate):
         @classmethod

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.browser.conftest import NewPerson
-from tests.browser.test_doors import SPEAK, enter, guarded, link
+from tests.browser.test_links import SPEAK, enter, guarded, link
 from tests.browser.test_room_page import microphone, until
 from tests.speech import OPEN_THE_MEETING, words_right
 
