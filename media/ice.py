@@ -9,7 +9,11 @@ from typing import Any
 import aioice.ice
 import ifaddr
 
+from media.networks import admitting
+
 CONSENT_FAILURES = 5
+# A machine may move into another network.
+_LOOK_EVERY_S = 10.0
 
 
 def gather_on(addresses: Sequence[str], *, loopback: bool) -> list[str]:
@@ -44,12 +48,20 @@ def interface_addresses(use_ipv4: bool, use_ipv6: bool) -> list[str]:
 _validate = aioice.ice.validate_remote_candidate
 
 
-def meet_only(admits: Callable[[str], bool], refused: Callable[[], None]) -> None:
-    """Send nothing to a candidate's address that is not admitted; `refused` hears of each. The
-    address is the one that is used: of a name in `.local`, what it was resolved to."""
+def meet_only(
+    allowed: Sequence[str], gathered_on: Sequence[str], refused: Callable[[], None]
+) -> None:
+    """Send nothing to a candidate's address that is not admitted (`media.networks`) for a machine
+    with the addresses that it has now; `refused` hears of each. It is the address that is used: of
+    a name in `.local`, what it was resolved to."""
+    known_at, admits = -_LOOK_EVERY_S, admitting(allowed, gathered_on)
 
     def validate(candidate: Any, host: str) -> str:
+        nonlocal known_at, admits
         address = _validate(candidate, host)
+        if (now := time.monotonic()) - known_at >= _LOOK_EVERY_S:
+            known_at = now
+            admits = admitting(allowed, [*gathered_on, *interface_addresses(True, True)])
         if not admits(address):
             refused()
             raise ValueError("not an address to send to")

@@ -17,7 +17,6 @@ from pathlib import Path
 from aiohttp import web
 
 from media.ice import gather_on, interface_addresses, meet_only
-from media.networks import admitting
 from media.opus import opus_source
 from media.private import share_certificate
 from server.admission import Admission, Ceilings
@@ -89,8 +88,7 @@ async def running(settings: Settings) -> AsyncIterator[Running]:
     async with Store.open(_database(settings.data_dir)) as store:
         lobby = _lobby(settings, store)
         meet_only(
-            admitting(settings.media.allowed_networks, own),
-            lambda: lobby.note_limit("allowed_networks"),
+            settings.media.allowed_networks, own, lambda: lobby.note_limit("allowed_networks")
         )
         observer = Observer(lobby)
         talk = Talk(settings.talk, lobby)

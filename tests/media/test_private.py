@@ -614,13 +614,39 @@ async def test_nothing_is_sent_where_it_is_not_admitted(monkeypatch: pytest.Monk
         aioice.ice, "validate_remote_candidate", aioice.ice.validate_remote_candidate
     )
     refused: list[None] = []
-    ice.meet_only(lambda address: address == "192.0.2.1", lambda: refused.append(None))
+    ice.meet_only(("192.0.2.1/32",), (), lambda: refused.append(None))
     agent = aioice.Connection(True)
     for host in ("192.0.2.1", "192.0.2.2", "169.254.169.254", "example.org", "127.0.0.1"):
         line = f"1 1 udp 2130706431 {host} 5000 typ host"
         await agent.add_remote_candidate(aioice.Candidate.from_sdp(line))
     assert [candidate.host for candidate in agent.remote_candidates] == ["192.0.2.1"]
     assert len(refused) == 3  # a name is none that could be asked for
+    await agent.close()
+
+
+async def test_a_machine_that_moves_meets_those_of_its_new_network(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        aioice.ice, "validate_remote_candidate", aioice.ice.validate_remote_candidate
+    )
+    ours = ["192.168.7.2"]
+    monkeypatch.setattr(ice, "interface_addresses", lambda *_: ours)
+    monkeypatch.setattr(ice, "_LOOK_EVERY_S", 0.0)
+    ice.meet_only((), ("127.0.0.1",), lambda: None)
+    agent = aioice.Connection(True)
+
+    async def met(host: str) -> bool:
+        line = f"1 1 udp 2130706431 {host} 5000 typ host"
+        await agent.add_remote_candidate(aioice.Candidate.from_sdp(line))
+        return host in {candidate.host for candidate in agent.remote_candidates}
+
+    assert await met("192.168.200.1")
+    assert await met("127.0.0.1")
+    assert not await met("10.0.0.1")
+    ours[:] = ["10.9.9.9"]
+    assert await met("10.0.0.1")
+    assert not await met("192.168.200.2")
     await agent.close()
 
 
@@ -638,7 +664,7 @@ async def test_a_name_counts_as_the_address_that_it_stands_for(
         aioice.ice, "validate_remote_candidate", aioice.ice.validate_remote_candidate
     )
     monkeypatch.setattr(aioice.ice, "get_or_create_mdns_protocol", protocol)
-    ice.meet_only(lambda address: address == "192.0.2.1", lambda: None)
+    ice.meet_only(("192.0.2.1/32",), (), lambda: None)
     agent = aioice.Connection(True)
     for host in ("good.local", "bad.local"):
         line = f"1 1 udp 2130706431 {host} 5000 typ host"
