@@ -3,6 +3,7 @@ process, and touches private parts of aioice, which leaves loopback out of its h
 has no setting for either.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
