@@ -22,6 +22,6 @@ VOLUME /data
 EXPOSE 8080
 USER roomscribe
 HEALTHCHECK --interval=10s --timeout=4s --start-period=60s --retries=3 \
-    CMD ["python", "-c", "import http.client, os, ssl, sys; tls = os.environ.get('SERVER__TLS'); at = ('127.0.0.1', int(os.environ['SERVER__PORT'])); c = http.client.HTTPSConnection(*at, timeout=3, context=ssl._create_unverified_context()) if tls else http.client.HTTPConnection(*at, timeout=3); c.request('GET', '/healthz'); sys.exit(c.getresponse().status != 200)"]
+    CMD ["python", "-c", "import http.client, os, ssl, sys; s = ssl.create_default_context(); s.check_hostname = False; s.verify_mode = ssl.CERT_NONE; tls = os.environ.get('SERVER__TLS') or b'--tls' in open('/proc/1/cmdline', 'rb').read(); at = ('127.0.0.1', int(os.environ['SERVER__PORT'])); c = http.client.HTTPSConnection(*at, timeout=3, context=s) if tls else http.client.HTTPConnection(*at, timeout=3); c.request('GET', '/healthz'); sys.exit(c.getresponse().status != 200)"]
 # SIGTERM flushes the finals within 5 s, inside the 10 s that docker stop waits.
 CMD ["roomscribe"]

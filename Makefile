@@ -66,6 +66,7 @@ lint: setup-dev ## format, lint, types, the arrows between packages, known holes
 	@echo "roomscribe: bandit"
 	@$(PY) -m bandit -q -c pyproject.toml -r server signaling media transcriber
 	@echo "roomscribe: no secrets in the tree"
+	@git rev-parse --git-dir >/dev/null || { echo "roomscribe: what to search is known to git alone: run it in a clone"; exit 1; }
 	@git ls-files -z -- . ':!tests/fuzz/corpus' ':!*.lock' | \
 		xargs -0 $(VENV)/bin/detect-secrets-hook --disable-plugin KeywordDetector
 

@@ -5,7 +5,9 @@
 - One datagram that aioice or aiortc cannot read, an empty one even, raises into the event loop
   or closes the connection, and anyone may send it. `contain` makes it cost itself alone.
 - aioice keeps every datagram that nobody has read yet, as before DTLS is up: `contain` bounds it.
-- aiortc reads an SCTP parameter of length 0 for ever, and the loop stands still.
+- aiortc reads an SCTP parameter of length 0 for ever, and the loop stands still. It keeps every
+  chunk that belongs to a message that has not come to its end, and looks through all of them for
+  one more: `contain` gives each peer a ration of bytes and of chunks.
 """
 
 import asyncio
@@ -13,16 +15,24 @@ import contextlib
 import logging
 import random
 import struct
+import time
+from collections.abc import Callable
 from typing import Any
 
 import aioice.ice
 import aioice.stun
 import aiortc.rtcsctptransport
-from aiortc import RTCDtlsTransport, RTCPeerConnection
+from aiortc import RTCDtlsTransport, RTCPeerConnection, RTCSctpTransport
 from OpenSSL import SSL
+
+from media import ice
 
 # A flight of a handshake is some ten; RTP does not pass here.
 _UNREAD_AT_MOST = 256
+# A page has one data channel, and nothing to say on it but that it got what it was sent.
+_STREAMS_AT_MOST, _CHUNKS_AT_MOST = 16, 256
+_AT_ONCE_S = 4
+_DATAGRAM_OVERHEAD = 48
 
 log = logging.getLogger("roomscribe.peer")
 
@@ -42,6 +52,11 @@ class _Agent(aioice.Connection):
     """aioice's, which keeps no more than a handshake has, and goes over to another pair that gives
     consent where its own gives none: to the address from which the peer's checks come now. An
     instance becomes one by `__class__`."""
+
+    def check_incoming(self, message: Any, addr: tuple[str, int], protocol: Any) -> None:
+        # one that comes by itself is sent to as well
+        if ice.may_come(addr[0]):
+            super().check_incoming(message, addr, protocol)
 
     def data_received(self, data: bytes, component: int) -> None:
         if self._queue.qsize() < _UNREAD_AT_MOST:
@@ -101,12 +116,68 @@ class _Dtls(RTCDtlsTransport):
             log.debug("a datagram could not be read", exc_info=True)
 
 
-def contain(connection: RTCPeerConnection) -> None:
-    """Let a datagram that cannot be read end nothing. For the transports that are there; again
-    after each further answer, before the tap is installed."""
+def _nothing() -> None:
+    pass
+
+
+class Ration:
+    """So many bytes a second, some seconds' worth at once; `exceeded` is called when there are
+    none left, once."""
+
+    def __init__(self, bytes_per_s: int, exceeded: Callable[[], None]) -> None:
+        self._bytes_per_s = bytes_per_s
+        self._left = float(bytes_per_s * _AT_ONCE_S)
+        self._at = time.monotonic()
+        self._exceeded = exceeded
+        self.is_exceeded = False
+
+    def take(self, size: int) -> None:
+        now, most = time.monotonic(), float(self._bytes_per_s * _AT_ONCE_S)
+        self._left = min(most, self._left + (now - self._at) * self._bytes_per_s) - size
+        self._at = now
+        if self._left < 0:
+            self.end()
+
+    def let_go(self) -> None:
+        """Of whom it tells: they hold the ration, too."""
+        self._exceeded = _nothing
+
+    def end(self) -> None:
+        if not self.is_exceeded:
+            self.is_exceeded = True
+            self._exceeded()
+
+
+class _Sctp(RTCSctpTransport):
+    """aiortc's, for no more than a ration. An instance becomes one by `__class__`."""
+
+    ration: Ration
+
+    async def _handle_data(self, data: bytes) -> None:
+        self.ration.take(len(data) + _DATAGRAM_OVERHEAD)
+        if self._is_overfull():
+            self.ration.end()
+        if not self.ration.is_exceeded:
+            await super()._handle_data(data)
+
+    def _is_overfull(self) -> bool:
+        streams = self._inbound_streams
+        return (
+            len(self._sack_misordered) > _CHUNKS_AT_MOST
+            or len(streams) > _STREAMS_AT_MOST
+            or len(self._data_channels) > _STREAMS_AT_MOST
+            or sum(len(stream.reassembly) for stream in streams.values()) > _CHUNKS_AT_MOST
+        )
+
+
+def contain(connection: RTCPeerConnection, ration: Ration) -> None:
+    """Let a datagram that cannot be read end nothing, and hold data channels to a ration. For the
+    transports that are there; again after each further answer, before the tap is installed."""
     transports = {transceiver.receiver.transport for transceiver in connection.getTransceivers()}
     if connection.sctp is not None:
         transports.add(connection.sctp.transport)
+        connection.sctp.__class__ = _Sctp
+        setattr(connection.sctp, "ration", ration)  # noqa: B010
     for dtls in transports:
         dtls.__class__ = _Dtls
         dtls.transport._connection.__class__ = _Agent

@@ -49,13 +49,28 @@ def interface_addresses(use_ipv4: bool, use_ipv6: bool) -> list[str]:
 _validate = aioice.ice.validate_remote_candidate
 
 
+def _everyone(_address: str) -> bool:
+    return True
+
+
+_admits_who_comes: Callable[[str], bool] = _everyone
+
+
+def may_come(address: str) -> bool:
+    """Whether one may be sent to who was not announced, but sends from there. Where the networks
+    are given, those; else whoever gets here may be answered."""
+    return _admits_who_comes(address)
+
+
 def meet_only(
     allowed: Sequence[str], gathered_on: Sequence[str], refused: Callable[[], None]
 ) -> None:
     """Send nothing to a candidate's address that is not admitted (`media.networks`) for a machine
     with the addresses that it has now; `refused` hears of each. It is the address that is used: of
     a name in `.local`, what it was resolved to."""
+    global _admits_who_comes
     known_at, admits = -_LOOK_EVERY_S, admitting(allowed, gathered_on)
+    _admits_who_comes = admits if allowed else _everyone
 
     def validate(candidate: Any, host: str) -> str:
         nonlocal known_at, admits

@@ -35,8 +35,6 @@ FINAL_CEILING_BYTES = 512 * 1024
 
 # What a participant may say by data channels, where there is nothing to say.
 CHANNEL_BYTES_PER_S = 16_384
-_CHANNEL_BURST_S = 4
-_MESSAGE_OVERHEAD = 48  # of a datagram: an empty message costs as well
 
 _ANSWER_TIMEOUT_S = 10.0
 _ASKED = Asked()
@@ -88,16 +86,14 @@ class Peer:
         self._asked = asked
         self._silent_level = silent_level
         self._received_at = 0.0
-        self._channel_bytes_per_s = channel_bytes_per_s
-        self._channel_credit = float(channel_bytes_per_s * _CHANNEL_BURST_S)
-        self._credited_at = time.monotonic()
+        self._ration = contained.Ration(channel_bytes_per_s, self._on_flood)
         self._track: Track | None = None
         self._tap: private.Tap | None = None
+        self._heard: MediaStreamTrack | None = None
         self._channel: RTCDataChannel | None = None
         self._expiry: asyncio.TimerHandle | None = None
         self._closing: asyncio.Task[None] | None = None
         self._is_closed = False
-        self._has_flooded = False
         self._identity: frozenset[str] = frozenset()
         self._layout: tuple[str, ...] = ()
         # An empty list, not None: with None aiortc asks a public STUN server.
@@ -159,7 +155,8 @@ class Peer:
         _check_offer(sdp)
         try:
             async with asyncio.timeout(_ANSWER_TIMEOUT_S):
-                layout = _layout(SessionDescription.parse(sdp))
+                described = SessionDescription.parse(sdp)
+                layout = _layout(described)
                 if layout[: len(self._layout)] != self._layout:
                     raise ValueError("a later offer keeps the sections of the one before it")
                 await self._connection.setRemoteDescription(RTCSessionDescription(sdp, "offer"))
@@ -171,9 +168,9 @@ class Peer:
             # The offer is the peer's text, and aiortc's parser raises whatever its code runs
             # into: ValueError, KeyError, IndexError, AttributeError, InvalidStateError.
             raise BadOffer("bad_sdp", "the offer is not usable SDP") from error
-        contained.contain(self._connection)
+        contained.contain(self._connection, self._ration)
         if self._tap is not None:
-            self._tap.install(_sources(sdp))
+            self._tap.install(self._sources(described))
         self._identity, self._layout = _identity(sdp), layout
         return ask(self._connection.localDescription.sdp, self._asked)
 
@@ -232,6 +229,7 @@ class Peer:
             private.dissolve(self._connection)
         if self._tap is not None:
             self._tap.let_go()
+        self._ration.let_go()
         self._is_closed, self._channel = True, None
 
     def pause(self, now: float, after_s: float) -> None:
@@ -253,6 +251,15 @@ class Peer:
             log.warning("a track did not end cleanly", exc_info=True)
         self.feed.end()
 
+    def _sources(self, offer: SessionDescription) -> frozenset[int]:
+        """The RTP sources that the offer announces for the audio that is listened to; some devices
+        announce none."""
+        ours = [
+            t.mid for t in self._connection.getTransceivers() if t.receiver.track is self._heard
+        ]
+        heard = [media for media in offer.media if media.rtp.muxId in ours]
+        return frozenset(source.ssrc for media in heard for source in media.ssrc)
+
     def _keep_one_audio_track(self) -> None:
         kept = False
         for transceiver in self._connection.getTransceivers():
@@ -267,6 +274,7 @@ class Peer:
         transceiver = next(
             t for t in self._connection.getTransceivers() if t.receiver.track is track
         )
+        self._heard = track
         self._tap = tap = private.Tap(transceiver, self._receive, self._ended)
         self._track = Track(self.feed, tap.codec_name, self._origin, self._silent_level)
 
@@ -295,7 +303,6 @@ class Peer:
         self._arm(self._track.expire(time.monotonic()))
 
     def _on_datachannel(self, channel: RTCDataChannel) -> None:
-        channel.on("message", self._on_message)
         if channel.label != CAPTIONS_LABEL:
             self.events.put(PeerEvent.CHANNEL_REFUSED)
             channel.close()
@@ -304,17 +311,9 @@ class Peer:
         channel.on("close", lambda: self.events.put(PeerEvent.CHANNEL_CLOSED))
         self.events.put(PeerEvent.CHANNEL_OPEN)
 
-    def _on_message(self, message: str | bytes) -> None:
-        """Nobody reads it: there is nothing to say by a channel. Who says much is let go."""
-        now, per_s = time.monotonic(), self._channel_bytes_per_s
-        earned = self._channel_credit + (now - self._credited_at) * per_s
-        size = len(message) + _MESSAGE_OVERHEAD
-        self._channel_credit = min(float(per_s * _CHANNEL_BURST_S), earned) - size
-        self._credited_at = now
-        if self._channel_credit < 0 and not self._has_flooded:
-            self._has_flooded = True
-            self.events.put(PeerEvent.FLOODED)
-            self.end_audio()
+    def _on_flood(self) -> None:
+        self.events.put(PeerEvent.FLOODED)
+        self.end_audio()
 
     def _on_state(self) -> None:
         state = self._connection.connectionState
@@ -360,13 +359,3 @@ def _identity(sdp: str) -> frozenset[str]:
     """What names a connection in its offers: its certificates and ICE user fragments."""
     marks = ("a=fingerprint:", "a=ice-ufrag:")
     return frozenset(line.strip() for line in sdp.splitlines() if line.startswith(marks))
-
-
-def _sources(sdp: str) -> frozenset[int]:
-    """The RTP sources that an offer announces; many devices announce none."""
-    told = (line.split(":", 1)[1].split(" ")[0] for line in sdp.splitlines() if _is_source(line))
-    return frozenset(int(ssrc) for ssrc in told if ssrc.isdecimal())
-
-
-def _is_source(line: str) -> bool:
-    return line.startswith("a=ssrc:")

@@ -167,12 +167,13 @@ class Tap:
         except (pylibsrtp.Error, ValueError):
             self.rejected += 1
             return
-        if packet.ssrc != self._speaking and not self._may_speak(packet.ssrc, now):
-            self.unknown += 1
-            return
-        self._heard_at = now
         codec = self._codecs.get(packet.payload_type)
+        # what is not of this track's codecs, as a device's video, takes no speaker's turn
         if codec is not None:
+            if packet.ssrc != self._speaking and not self._may_speak(packet.ssrc, now):
+                self.unknown += 1
+                return
+            self._heard_at = now
             self._reports.count(
                 packet.ssrc, packet.sequence_number, packet.timestamp, codec.clockRate, now
             )

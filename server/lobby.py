@@ -60,6 +60,30 @@ class Lobby:
 
     async def join(self, request: JoinRequest) -> Participant:
         """Take someone into a room, or back into it. Raises `Refused`."""
+        self._check_open()
+        if request.resume is not None:
+            self.house.limits.take_read(request.address, time.monotonic())
+            back = await self._resume(request, request.resume)
+            if back is not None:
+                self.house.metrics.joins.labels("resumed").inc()
+                return back
+        grant = request.grant or await self._admit(request)
+        self._check_open()  # again: a provider's keys may have had to be waited for
+        language = self._language(request)
+        room = self.rooms.get(request.room)
+        if room is None or room.is_ended:
+            self.house.limits.check_rooms(len(self.rooms))
+        elif request.grant is None:
+            room.check_in(grant)
+            self.house.limits.check_participants(len(room.participants))
+        self.house.limits.take_seat(request.address)
+        if room is None or room.is_ended:
+            room = self._open(request.room)
+        self.house.metrics.joins.labels("joined").inc()
+        return room.join(request, language, grant)
+
+    def _check_open(self) -> None:
+        """Raises `Refused`."""
         if not self.is_open:
             self.house.metrics.joins.labels("closing").inc()
             raise Refused(
@@ -69,31 +93,17 @@ class Lobby:
                 status=503,
                 retry_after_s=5,
             )
-        if request.resume is not None:
-            back = await self._resume(request, request.resume)
-            if back is not None:
-                self.house.metrics.joins.labels("resumed").inc()
-                return back
-        grant = request.grant or await self._admit(request)
-        language = self._language(request)
-        room = self.rooms.get(request.room)
-        if room is None or room.is_ended:
-            self.house.limits.check_rooms(len(self.rooms))
-            room = self._open(request.room)
-        elif request.grant is None:
-            room.check(grant)
-            self.house.limits.check_participants(len(room.participants))
-        self.house.metrics.joins.labels("joined").inc()
-        return room.join(request, language, grant)
 
     async def _admit(self, request: JoinRequest) -> Grant:
         """Raises `Refused`."""
-        self.house.limits.take_join(request.address, time.monotonic())
         try:
-            return await self.house.doors.check(request.token, request.needs, request.room)
+            grant = await self.house.doors.check(request.token, request.needs, request.room)
+            # afterwards: who may not come in uses up nothing of those beside them
+            self.house.limits.take_join(request.address, time.monotonic())
         except Refused:
             self.house.metrics.joins.labels("refused").inc()
             raise
+        return grant
 
     def find_seat(self, room: str, resume: str) -> Participant | None:
         found = self.rooms.get(room)

@@ -51,7 +51,7 @@ class Owner:
         """Muted by the owner, one cannot unmute oneself."""
         room, grant = await self._room(request)
         participant = _participant(request, room)
-        participant.hold_muted(await _asked(request, "muted"))
+        room.silence(participant, await _asked(request, "muted"))
         _note("mute" if participant.muted_by_owner else "unmute", room, grant, participant)
         return web.json_response(participant.roster_entry.model_dump())
 

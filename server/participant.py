@@ -102,6 +102,7 @@ class Participant:
             raise Refused("read_only", "who speaks in this room is in a call of Nextcloud Talk")
         if not self.grant.allows(Right.PUBLISH):
             raise not_allowed(Right.PUBLISH)
+        self._room.house.limits.take_offer(self.stream_id, time.monotonic())
         if self.peer is not None and self.peer.is_same_session(sdp):
             try:
                 return await self.peer.answer(sdp)

@@ -85,15 +85,17 @@ class Provider:
             if len(body) > _MAX_BYTES:
                 raise ValueError("too long")
             self._keys = _keys(body)
-        except (aiohttp.ClientError, TimeoutError, ValueError, LookupError, TypeError) as error:
+        except Exception as error:
+            # The containment of a fetch: what comes is whatever stands at that address, and
+            # json, PyJWT and cryptography raise what they run into.
             log.warning("the keys could not be fetched", extra={"error": type(error).__name__})
             return
         self._fetched_at = time.monotonic()
 
 
 def _keys(body: bytes) -> dict[str | None, jwt.PyJWK]:
-    """Those that sign, by name. One alone answers for tokens that name none. Raises
-    `ValueError`, `LookupError` or `TypeError` for what is no set of keys."""
+    """Those that sign, by name. One alone answers for tokens that name none. Raises what
+    json does, and `LookupError` or `TypeError` for what is no set of keys."""
     found: dict[str | None, jwt.PyJWK] = {}
     for entry in json.loads(body)["keys"]:
         key = _signing_key(entry)
@@ -109,7 +111,7 @@ def _signing_key(entry: Any) -> jwt.PyJWK | None:
         return None
     try:
         key = jwt.PyJWK.from_dict(entry)
-    except jwt.PyJWTError:
-        return None  # of a kind that signs nothing for us
+    except Exception:
+        return None  # of a kind that signs nothing for us, or broken; the others count
     size = getattr(key.key, "key_size", _LEAST_RSA_BITS)
     return key if key.algorithm_name in OF_A_PROVIDER and size >= _LEAST_RSA_BITS else None

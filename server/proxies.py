@@ -31,7 +31,8 @@ def _as_sent(request: web.Request, trusted: list[IPv4Network | IPv6Network]) -> 
     senders = [address.strip() for address in told if address.strip()]
     remote = next((a for a in reversed(senders) if not _is_in(a, trusted)), None)
     scheme = request.headers.get("X-Forwarded-Proto", "").lower()
-    host = request.headers.get("X-Forwarded-Host", "")
+    # of several proxies' the one that the last of them put there
+    host = request.headers.get("X-Forwarded-Host", "").rpartition(",")[2].strip()
     return request.clone(
         remote=remote if remote is not None and _is_address(remote) else request.remote or "",
         scheme=scheme if scheme in _SCHEMES else request.scheme,

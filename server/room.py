@@ -23,6 +23,7 @@ from signaling.errors import Refused
 from signaling.grant import Grant, Right
 from signaling.messages import (
     Bye,
+    IceServerEntry,
     Joined,
     Left,
     RosterEntry,
@@ -59,9 +60,11 @@ class Room:
         self.is_locked = False
         self.seq = 0
         self._joined = 0
-        self._barred: set[str] = set()  # tokens of those who were removed
+        # tokens of those who were removed, and of those who are to be silent
+        self._barred: set[str] = set()
+        self._silenced: set[str] = set()
         self._replay = Replay()
-        self._sse: set[Outbox] = set()
+        self._sse: dict[Outbox, str | None] = {}  # with the token that each came by
         self._watchers: list[Watcher] = []
         self._tasks: asyncio.TaskGroup | None = None
         self._speakers: dict[Speaker, asyncio.Task[None]] = {}
@@ -103,11 +106,15 @@ class Room:
     # Who is here
 
     def check(self, grant: Grant) -> None:
-        """Whether its bearer may come in. Raises `Refused`."""
-        if grant.allows(Right.ADMIN):
-            return
+        """Whether its bearer was not sent away. Raises `Refused`."""
         if grant.token_id is not None and grant.token_id in self._barred:
             raise Refused("removed", "the owner has removed you from this room", status=403)
+
+    def check_in(self, grant: Grant) -> None:
+        """Whether its bearer may come in, or in again. Raises `Refused`."""
+        if grant.allows(Right.ADMIN):
+            return
+        self.check(grant)
         if self.is_locked:
             raise Refused("locked", "the owner has locked this room", retryable=True, status=403)
 
@@ -116,6 +123,7 @@ class Room:
         self._joined += 1
         self.active_at = time.monotonic()
         participant = Participant(self, f"p{self._joined}", request, language, grant)
+        participant.muted = participant.muted_by_owner = grant.token_id in self._silenced
         self._tell(Joined(**participant.roster_entry.model_dump()))
         self.participants[participant.participant] = participant
         self.empty_since = None
@@ -170,6 +178,7 @@ class Room:
         if self.participants.pop(participant.participant, None) is None:
             return
         participant.has_left = True
+        self.house.limits.give_seat(participant.address)
         if participant.outbox is not None:
             participant.outbox.end(reason, encode(Bye(reason=reason)))
         if not self.participants:
@@ -186,10 +195,28 @@ class Room:
             participant.stream.close()
 
     def remove(self, participant: Participant) -> None:
-        """By the owner: they do not come back with their token while the room lives."""
-        if participant.grant.token_id is not None:
-            self._barred.add(participant.grant.token_id)
+        """By the owner: all that came by their token goes, and nothing comes by it again while the
+        room lives."""
+        token_id = participant.grant.token_id
         self.leave(participant, "removed")
+        if token_id is None:
+            return
+        self._barred.add(token_id)
+        for other in list(self.participants.values()):
+            if other.grant.token_id == token_id:
+                self.leave(other, "removed")
+        for outbox, came_by in self._sse.items():
+            if came_by == token_id:
+                outbox.end("removed")
+
+    def silence(self, participant: Participant, held: bool) -> None:
+        """By the owner: until they may speak again, also where they come in anew."""
+        token_id = participant.grant.token_id
+        if token_id is not None:
+            (self._silenced.add if held else self._silenced.discard)(token_id)
+        for other in list(self.participants.values()):
+            if other is participant or (token_id and other.grant.token_id == token_id):
+                other.hold_muted(held)
 
     def drop_listener(self, participant: Participant) -> None:
         """They do not read their captions."""
@@ -335,11 +362,11 @@ class Room:
         if watcher in self._watchers:
             self._watchers.remove(watcher)
 
-    def subscribe(self, outbox: Outbox) -> None:
-        self._sse.add(outbox)
+    def subscribe(self, outbox: Outbox, token_id: str | None = None) -> None:
+        self._sse[outbox] = token_id
 
     def unsubscribe(self, outbox: Outbox) -> None:
-        self._sse.discard(outbox)
+        self._sse.pop(outbox, None)
         self.house.metrics.captions_skipped.inc(outbox.skipped)
 
     def _send(self, event: Event) -> None:
@@ -368,17 +395,23 @@ class Room:
             participant.send_text(text, replaces)
 
     def _welcome(self, participant: Participant, *, resumed: bool) -> Welcome:
-        settings = self.house.settings
         return Welcome(
             participant=participant.participant,
             resume=participant.resume,
             room=self.name,
             participants=tuple(self._roster()),
-            ice_servers=ice_servers_for(settings.media, participant.participant, time.time()),
+            ice_servers=self._ice_servers(participant),
             engine=wire.engine_summary(self.house.engine.status, participant.language),
             resumed=resumed,
             rights=tuple(right.value for right in Right if participant.grant.allows(right)),
         )
+
+    def _ice_servers(self, participant: Participant) -> tuple[IceServerEntry, ...]:
+        """For those who may speak, with credentials that are theirs alone."""
+        if not participant.grant.allows(Right.PUBLISH):
+            return ()
+        whose = f"{self.id[:12]}-{participant.participant}"
+        return ice_servers_for(self.house.settings.media, whose, time.time())
 
     def _roster(self) -> Iterator[RosterEntry]:
         for participant in self.participants.values():

@@ -18,7 +18,7 @@ from server.lobby import Lobby, summary
 from server.observer import Observer
 from server.owner import Owner
 from server.proxies import believe
-from server.requests import here_only
+from server.requests import BODY_S, here_only, of_this_site
 from server.store import EndedRoom, StoreError
 from server.talk import Talk
 from signaling import whip, ws
@@ -50,9 +50,11 @@ class Routes:
                 believe(settings.server.trusted_proxies),
                 _errors,
                 *([here_only] if self._house.doors.is_for_this_machine else []),
+                of_this_site(self._lobby.bounds.origins),
             ],
             client_max_size=256 * 1024,
         )
+        app[BODY_S] = settings.limits.body_s
         app.on_response_prepare.append(
             guard(settings.server.embedded_by, hsts=settings.server.tls not in ("", "auto"))
         )
@@ -157,9 +159,10 @@ class Routes:
         return web.json_response({"rooms": live + ended})
 
     async def room(self, request: web.Request) -> web.Response:
-        name, _ = await self._admit(request)
+        name, grant = await self._admit(request)
         room = self._lobby.rooms.get(name)
         if room is not None:
+            room.check(grant)
             return web.json_response(summary(room))
         ended = await self._house.store.ended_room(name)
         if ended is None:
@@ -174,12 +177,21 @@ class Routes:
         room = self._lobby.rooms.get(name)
         if room is None or room.is_ended:
             raise _no_room()
-        room.check(grant)
-        self._house.limits.check_listeners(room.sse_listeners)
-        return await sse.serve_captions(request, room)
+        room.check_in(grant)
+        limits, address = self._house.limits, request.remote or ""
+        limits.take_read(address, time.monotonic())
+        limits.check_listeners(room.sse_listeners)
+        limits.take_seat(address)
+        try:
+            return await sse.serve_captions(request, room, grant.token_id)
+        finally:
+            limits.give_seat(address)
 
     async def transcript(self, request: web.Request) -> web.Response:
-        name, _ = await self._admit(request)
+        name, grant = await self._admit(request)
+        if (room := self._lobby.rooms.get(name)) is not None:
+            room.check(grant)
+        self._house.limits.take_read(request.remote or "", time.monotonic())
         kind = request.match_info["kind"]
         said = await self._house.store.transcript(name)
         if said is None:

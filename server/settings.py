@@ -361,6 +361,21 @@ class LimitSettings(Group):
     peers_per_address: int = Field(
         100, ge=0, description="Most speakers from one address; 0: any number."
     )
+    seats_per_address: int = Field(
+        100,
+        ge=0,
+        description="Most from one address who are in rooms or read them by Server-Sent Events; "
+        "0: any number.",
+    )
+    reads_per_minute: int = Field(
+        300,
+        ge=0,
+        description="Transcripts, streams of captions and returns to a place from one address "
+        "within a minute; 0: any number.",
+    )
+    offers_per_minute: int = Field(
+        20, ge=0, description="Offers of one participant within a minute; 0: any number."
+    )
     listeners_per_room: int = Field(
         200, ge=0, description="Most readers of a room by Server-Sent Events; 0: any number."
     )

@@ -18,7 +18,9 @@ _PAGE = 200
 _WRITE_S = 20.0
 
 
-async def serve_captions(request: web.Request, room: Room) -> web.StreamResponse:
+async def serve_captions(
+    request: web.Request, room: Room, token_id: str | None = None
+) -> web.StreamResponse:
     """Serve `GET …/captions` until the room ends or the reader is gone. Raises `Refused`."""
     after = _last_event_id(request)
     response = web.StreamResponse(
@@ -29,7 +31,7 @@ async def serve_captions(request: web.Request, room: Room) -> web.StreamResponse
         }
     )
     outbox = Outbox()
-    room.subscribe(outbox)
+    room.subscribe(outbox, token_id)
     try:
         # Subscribed first: what is published while the past is sent waits in the outbox.
         live_from = room.seq

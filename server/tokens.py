@@ -5,6 +5,7 @@ it ends (`exp`), and perhaps the `name` its bearer goes by. Which algorithm is r
 who holds the key, never from what the token says of itself alone.
 """
 
+import hashlib
 import secrets
 from collections.abc import Collection
 from typing import Any
@@ -36,7 +37,7 @@ def issue(secret: str, grant: Grant, expires_at: float) -> str:
 
 def header_of(token: str) -> tuple[str, str | None]:
     """Which algorithm and key a token says it was signed with. Raises `Refused`."""
-    if len(token) > _LONGEST:
+    if len(token) > _LONGEST or not token.isascii():
         raise bad_token()
     try:
         header = jwt.get_unverified_header(token)
@@ -74,11 +75,19 @@ def read(
         ) from None
     except (jwt.InvalidTokenError, jwt.InvalidKeyError, OverflowError):
         raise bad_token() from None
-    return _grant(claims)
+    # Of a provider's, who it is: each has many tokens. Of ours, which it is.
+    whose = claims.get("sub") if audience else claims.get("jti")
+    token_id = whose if isinstance(whose, str) and not audience else _digest(whose or token)
+    return _grant(claims, token_id)
 
 
-def _grant(claims: dict[str, Any]) -> Grant:
-    room, name, token_id = claims.get("room"), claims.get("name"), claims.get("jti")
+def _digest(whose: object) -> str:
+    """A name for the log that is nobody's."""
+    return hashlib.sha256(str(whose).encode()).hexdigest()[:16]
+
+
+def _grant(claims: dict[str, Any], token_id: str) -> Grant:
+    room, name = claims.get("room"), claims.get("name")
     may = claims.get("may", sorted(OPEN.rights))
     if isinstance(may, str):
         may = may.replace(",", " ").split()
@@ -89,7 +98,7 @@ def _grant(claims: dict[str, Any]) -> Grant:
         name = None if name is None else check_name(_text(name))
     except (Refused, ValueError, TypeError):
         raise bad_token("the token does not say what it is for") from None
-    return Grant(_text(room), rights, name, token_id if isinstance(token_id, str) else None)
+    return Grant(_text(room), rights, name, token_id)
 
 
 def _text(claim: object) -> str:

@@ -9,6 +9,7 @@ from aiohttp import WebSocketError, WSCloseCode, WSMsgType, web
 from signaling import messages, session
 from signaling.errors import Refused
 from signaling.messages import Answer, ServerMessage, check_sdp
+from signaling.origin import check_origin
 from signaling.seat import JoinRequest, Lobby, Seat
 
 # aiohttp pings after so long without a word and waits half as long for the answer. So a
@@ -26,7 +27,7 @@ class _Closed(Exception):
 async def serve_socket(request: web.Request, lobby: Lobby) -> web.WebSocketResponse:
     """Serve `GET …/ws`. Raises `Refused` before the upgrade if the room's name is bad."""
     room = messages.check_room(request.match_info["room"])
-    _check_origin(request, lobby.bounds.origins)
+    check_origin(request, lobby.bounds.origins)
     # aiohttp refuses a message of its limit already
     socket = web.WebSocketResponse(
         heartbeat=_HEARTBEAT_S, max_msg_size=lobby.bounds.message_bytes + 1, timeout=2.0
@@ -44,18 +45,6 @@ async def serve_socket(request: web.Request, lobby: Lobby) -> web.WebSocketRespo
         shell.lost()
     await socket.close()
     return socket
-
-
-def _check_origin(request: web.Request, allowed: frozenset[str]) -> None:
-    """A browser says which site's script opens a socket: no other site may join rooms with
-    the network of whoever visits it. Programs send no origin. Raises `Refused`."""
-    origin = request.headers.get("Origin")
-    if origin is None or origin.lower() in allowed:
-        return
-    # without a header `request.host` would ask the system, and wait for it
-    host = request.host if "Host" in request.headers else ""
-    if origin.partition("://")[2].lower() != host.lower():
-        raise Refused("bad_origin", "this page belongs to another site", status=403)
 
 
 class _Shell:

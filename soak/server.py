@@ -47,7 +47,9 @@ def settings(folder: Path, port: int, more: Mapping[str, str] = {}) -> dict[str,
         "ADMISSION__MAX_LOOP_LAG_MS": "10000",
         # all of a load come from one address
         "LIMITS__JOINS_PER_MINUTE": "0",
+        "LIMITS__READS_PER_MINUTE": "0",
         "LIMITS__PEERS_PER_ADDRESS": "0",
+        "LIMITS__SEATS_PER_ADDRESS": "0",
         "LIMITS__LISTENERS_PER_ROOM": "0",
         **more,
     }

@@ -13,6 +13,11 @@ const EVERY_ROOM = "*";
 // Where the browser keeps nothing, the token stays in the address and here.
 let held = null;
 
+/** Another link opened in this tab: the address changes, and the page does not load by itself. */
+export function followLinks() {
+  addEventListener("hashchange", () => takeToken() && location.reload());
+}
+
 /** Takes the token out of the page's address; true when there was one. */
 export function takeToken() {
   const [, token] = location.hash.match(LINK) ?? [];
@@ -42,8 +47,8 @@ export function claimsOf(token) {
 
 /** Whether its bearer may speak; a token that says nothing lets one, and none leaves it open. */
 export function maySpeak(token) {
-  const { may } = token ? claimsOf(token) : {};
-  return may === undefined || ["publish", "admin"].some((right) => may.includes(right));
+  const { may = ["publish"] } = token ? claimsOf(token) : {};
+  return ["publish", "admin"].some((right) => String(may).includes(right));
 }
 
 /** Asks the server for something of a room, as whoever has the token. */

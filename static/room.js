@@ -3,7 +3,7 @@
 // A visit lasts from join to leave and has one Signaling; the ledger of captions and the voice
 // live as long as the page, so that what was read stays after leaving.
 
-import { claimsOf, maySpeak, request, takeToken, tokenFor } from "./access.js";
+import { claimsOf, followLinks, maySpeak, request, takeToken, tokenFor } from "./access.js";
 import { CaptionLedger } from "./captions.js";
 import { CaptionsView } from "./captions-view.js";
 import {
@@ -149,11 +149,11 @@ function receiveWelcome(welcome, isResumed) {
   const self = participants.find((person) => person.participant === participant)
     ?? { participant, name: signaling.token.name, muted: voice.isMuted };
   for (const person of participants) ledger.learnName(person.participant, person.name);
+  owner.settle((welcome.rights ?? []).includes("admin"));
   roster.reset(participants, self);
   engine = welcome.engine ?? {};
   showEngine(engine);
   offerLanguages();
-  owner.settle((welcome.rights ?? []).includes("admin"));
   voice.hold(Boolean(self.muted_by_owner));
   if (Boolean(self.muted) !== voice.isMuted) signaling.send({ type: "mute", muted: voice.isMuted });
   if (hasHistory && !isResumed) {
@@ -354,8 +354,7 @@ $("retry-now").addEventListener("click", () => signaling?.retryNow());
 $("toggle-details").addEventListener("click", toggleDetails);
 $("language").addEventListener("change", chooseLanguage);
 addEventListener("pagehide", keepSeat);
-// Another link, opened in this tab: the address changes and the page does not load again by itself.
-addEventListener("hashchange", () => takeToken() && location.reload());
+followLinks();
 document.addEventListener("visibilitychange", () => {
   // A phone may end a hidden page without a word.
   if (document.hidden) keepSeat();

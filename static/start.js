@@ -2,7 +2,7 @@
 //
 // It refuses to know media or signaling: it only leads to /r/{room}, where one joins.
 
-import { request, takeToken } from "./access.js";
+import { followLinks, request, takeToken } from "./access.js";
 import { copyText, nameFault, rememberName, rememberedName, roomAddress, roomFault, suggestRoom } from "./names.js";
 
 const REFRESH_MS = 10_000;
@@ -141,5 +141,6 @@ $("join-form").addEventListener("submit", join);
 document.addEventListener("visibilitychange", refreshRooms);
 setInterval(refreshRooms, REFRESH_MS);
 takeToken();
+followLinks();
 showShareLink();
 refreshRooms();

@@ -73,8 +73,9 @@ export class Voice {
   }
 
   mute(isMuted) {
-    if (this.#isHeld && !isMuted) return;
-    this.isMuted = isMuted;
+    // Whom the owner has muted stays so, also with a microphone that is new.
+    this.isMuted = isMuted || this.#isHeld;
+    isMuted = this.isMuted;
     if (this.#track) this.#track.enabled = !isMuted;
     this.#line.send({ type: "mute", muted: isMuted });
     this.#show();

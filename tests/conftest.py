@@ -96,7 +96,10 @@ def settings(tmp_path: Path) -> Settings:
         server=ServerSettings(port=0),
         media=MediaSettings(host_addresses=("127.0.0.1",)),
         transcriber=TranscriberSettings(engine="scripted", vad="energy"),
-        limits=LimitSettings(joins_per_minute=0, peers_per_address=0),  # tests have one address
+        # tests have one address
+        limits=LimitSettings(
+            joins_per_minute=0, reads_per_minute=0, peers_per_address=0, seats_per_address=0
+        ),
         data_dir=tmp_path / "data",
     )
 

@@ -49,9 +49,12 @@ from tests.speech import tone
 
 @pytest.fixture(autouse=True)
 def process_wide_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What `gather_on` sets is undone; a name that vanished fails here."""
+    """What `gather_on` and `meet_only` set is undone; a name that vanished fails here."""
     monkeypatch.setattr(aioice.ice, "get_host_addresses", aioice.ice.get_host_addresses)
     monkeypatch.setattr(aioice.ice, "CONSENT_FAILURES", aioice.ice.CONSENT_FAILURES)
+    validate = aioice.ice.validate_remote_candidate
+    monkeypatch.setattr(aioice.ice, "validate_remote_candidate", validate)
+    monkeypatch.setattr(ice, "_admits_who_comes", ice._admits_who_comes)
 
 
 @dataclass(slots=True)
@@ -609,10 +612,7 @@ def test_what_nobody_reads_is_not_kept_for_ever() -> None:
     assert agent._queue.qsize() == 256
 
 
-async def test_nothing_is_sent_where_it_is_not_admitted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        aioice.ice, "validate_remote_candidate", aioice.ice.validate_remote_candidate
-    )
+async def test_nothing_is_sent_where_it_is_not_admitted() -> None:
     refused: list[None] = []
     ice.meet_only(("192.0.2.1/32",), (), lambda: refused.append(None))
     agent = aioice.Connection(True)
@@ -627,9 +627,6 @@ async def test_nothing_is_sent_where_it_is_not_admitted(monkeypatch: pytest.Monk
 async def test_a_machine_that_moves_meets_those_of_its_new_network(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(
-        aioice.ice, "validate_remote_candidate", aioice.ice.validate_remote_candidate
-    )
     ours = ["192.168.7.2"]
     monkeypatch.setattr(ice, "interface_addresses", lambda *_: ours)
     monkeypatch.setattr(ice, "_LOOK_EVERY_S", 0.0)
@@ -650,6 +647,21 @@ async def test_a_machine_that_moves_meets_those_of_its_new_network(
     await agent.close()
 
 
+async def test_who_comes_from_elsewhere_is_met_only_where_no_networks_are_given() -> None:
+    ice.meet_only((), ("127.0.0.1",), lambda: None)
+    assert ice.may_come("10.0.0.1")
+    ice.meet_only(("192.168.0.0/16",), ("127.0.0.1",), lambda: None)
+    assert ice.may_come("192.168.7.7")
+    assert not ice.may_come("10.0.0.1")
+
+    agent = aioice.Connection(True)
+    agent.__class__ = contained._Agent
+    asked = aioice.stun.Message(aioice.stun.Method.BINDING, aioice.stun.Class.REQUEST)
+    asked.attributes["PRIORITY"] = 1
+    agent.check_incoming(asked, ("10.0.0.1", 5000), None)
+    assert agent.remote_candidates == []
+
+
 async def test_a_name_counts_as_the_address_that_it_stands_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -660,9 +672,6 @@ async def test_a_name_counts_as_the_address_that_it_stands_for(
     async def protocol(_: object) -> Resolved:
         return Resolved()
 
-    monkeypatch.setattr(
-        aioice.ice, "validate_remote_candidate", aioice.ice.validate_remote_candidate
-    )
     monkeypatch.setattr(aioice.ice, "get_or_create_mdns_protocol", protocol)
     ice.meet_only(("192.0.2.1/32",), (), lambda: None)
     agent = aioice.Connection(True)

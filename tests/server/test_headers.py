@@ -78,11 +78,36 @@ def test_no_page_has_code_or_style_of_its_own() -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["localhost", "localhost:8080", "127.0.0.1:8080", "[::1]", "[::1]:8080", "LOCALHOST"]
+    "host", ["localhost", "localhost:8080", "127.0.0.2:8080", "[::1]", "[::1]:8080", "LOCALHOST"]
 )
 async def test_a_server_for_this_machine_answers_this_machine(http: Http, host: str) -> None:
     async with http.get("/api/v1/rooms", headers={"Host": host}) as answer:
         assert answer.status == 200
+
+
+@pytest.mark.parametrize(
+    "header", ["X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Forwarded", "Via"]
+)
+async def test_a_proxy_that_says_what_it_is_is_told_to_ask_for_doors(
+    http: Http, header: str
+) -> None:
+    async with http.get("/", headers={header: "192.0.2.1"}) as answer:
+        assert (await answer.json())["error"]["code"] == "open_here_only"
+
+
+async def test_another_sites_page_changes_nothing(http: Http) -> None:
+    for method, path in (
+        ("POST", "/api/v1/call/leave"),
+        ("POST", "/whip/standup"),
+        ("PUT", "/enabled"),
+        ("DELETE", "/api/v1/rooms/standup"),
+    ):
+        headers = {"Origin": "https://evil.example.org", "Content-Type": "text/plain"}
+        async with http.request(method, path, data=b"{}", headers=headers) as answer:
+            assert (await answer.json())["error"]["code"] == "bad_origin"
+        headers["Origin"] = f"http://{http.host}:{http.port}"
+        async with http.request(method, path, data=b"{}", headers=headers) as answer:
+            assert "bad_origin" not in await answer.text()
 
 
 @pytest.mark.parametrize("host", ["captions.example.org", "127.0.0.1.example.org:8080", "", "a]"])

@@ -38,6 +38,12 @@ def test_who_waits_may_join_again() -> None:
     assert rig.joins("192.0.2.1", 100, 1000.0) == 60
 
 
+def test_who_asks_all_the_time_is_let_in_as_often_as_who_waits() -> None:
+    rig = Rig(joins_per_minute=60)
+    rig.joins("192.0.2.1", 60, 0.0)
+    assert sum(rig.joins("192.0.2.1", 1, n / 4) for n in range(1, 241)) == 60
+
+
 def test_it_is_said_how_long_to_wait() -> None:
     rig = Rig(joins_per_minute=6)
     rig.joins("192.0.2.1", 6, 0.0)
@@ -71,7 +77,7 @@ def test_however_many_come_they_are_not_all_remembered() -> None:
     rig = Rig(joins_per_minute=1)
     for n in range(30_000):
         rig.limits.take_join(f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}", 0.0)
-    assert len(rig.limits._joins) <= 10_000
+    assert len(rig.limits._joins._left) <= 10_000
 
 
 def test_zero_lifts_a_limit() -> None:
@@ -88,7 +94,7 @@ def test_speakers_of_an_address_are_given_back() -> None:
     rig = Rig(peers_per_address=2)
     rig.limits.take_peer("192.0.2.1", in_place=False)
     rig.limits.take_peer("192.0.2.1", in_place=False)
-    with pytest.raises(Refused, match="too many speakers"):
+    with pytest.raises(Refused, match="too many come"):
         rig.limits.take_peer("192.0.2.1", in_place=False)
     rig.limits.take_peer("192.0.2.2", in_place=False)
     rig.limits.give_peer("192.0.2.1")
@@ -102,7 +108,7 @@ def test_a_speaker_who_comes_anew_is_no_more() -> None:
     rig.limits.take_peer("192.0.2.1", in_place=True)
     rig.limits.give_peer("192.0.2.1")
     rig.limits.give_peer("192.0.2.1")
-    assert not rig.limits._peers
+    assert not rig.limits.held
 
 
 @pytest.mark.parametrize(
@@ -120,3 +126,35 @@ def test_the_last_one_fits(check: str, limit: str, code: str) -> None:
         getattr(rig.limits, check)(3)
     assert (refused.value.code, refused.value.status) == (code, 503)
     assert rig.hits == {limit: 1}
+
+
+def test_seats_of_an_address_are_given_back() -> None:
+    rig = Rig(seats_per_address=1)
+    rig.limits.take_seat("192.0.2.1")
+    with pytest.raises(Refused) as refused:
+        rig.limits.take_seat("192.0.2.1")
+    assert (refused.value.code, refused.value.status) == ("too_many_seats", 429)
+    rig.limits.take_seat("192.0.2.2")
+    rig.limits.give_seat("192.0.2.1")
+    rig.limits.take_seat("192.0.2.1")
+    for address in ("192.0.2.1", "192.0.2.2"):
+        rig.limits.give_seat(address)
+    assert not rig.limits.held
+
+
+@pytest.mark.parametrize(
+    ("take", "limit", "code"),
+    [
+        ("take_read", "reads_per_minute", "too_many_reads"),
+        ("take_offer", "offers_per_minute", "too_many_offers"),
+    ],
+)
+def test_so_many_reads_and_offers(take: str, limit: str, code: str) -> None:
+    rig = Rig(**{limit: 3})
+    for _ in range(3):
+        getattr(rig.limits, take)("one", 0.0)
+    with pytest.raises(Refused) as refused:
+        getattr(rig.limits, take)("one", 0.0)
+    assert (refused.value.code, refused.value.status) == (code, 429)
+    getattr(rig.limits, take)("another", 0.0)
+    getattr(rig.limits, take)("one", 25.0)

@@ -109,7 +109,8 @@ async def test_who_is_removed_is_told_and_stays_away(http: Http, lobby: Lobby) -
 
 
 async def test_the_muted_stay_muted_until_they_may(http: Http, lobby: Lobby) -> None:
-    ada, ben = await join(lobby, token=SPEAKER), await join(lobby, "Ben", token=SPEAKER)
+    ada = await join(lobby, token=SPEAKER)
+    ben = await join(lobby, "Ben", token=token(Right.LISTEN, ident="bens"))
     await received(ben)
     answer = await http.post(f"{ROOM}/participants/p1/mute", headers=bearing(OWNER))
     entry = {"participant": "p1", "name": "Ada", "muted": True, "speaking": False}
@@ -181,6 +182,37 @@ async def test_each_act_leaves_a_line_without_a_name(
     assert {line["room"] for line in lines} == {"standup"}
     assert [line.get("participant") for line in lines] == [None, "p1", "p1", None]
     assert not any("Ada" in str(line) or SECRET in str(line) for line in lines)
+
+
+async def test_all_that_came_by_a_token_goes_with_who_is_removed(http: Http, lobby: Lobby) -> None:
+    given = token(Right.LISTEN, ident="shared")
+    ada, ben = await join(lobby, token=given), await join(lobby, "Ben", token=given)
+    reading = await http.get(f"{ROOM}/captions", headers=bearing(given))
+    await http.delete(f"{ROOM}/participants/{ada.participant}", headers=bearing(OWNER))
+    assert (ada.has_left, ben.has_left) == (True, True)
+    assert b'{"reason":"removed"}' in await reading.read()
+    for path in (ROOM, f"{ROOM}/transcript.txt", f"{ROOM}/captions"):
+        answer = await http.get(path, headers=bearing(given))
+        assert (await answer.json())["error"]["code"] == "removed", path
+    assert (await http.get(ROOM, headers=bearing(SPEAKER))).status == 200
+
+
+async def test_who_is_to_be_silent_is_so_again_when_coming_anew(http: Http, lobby: Lobby) -> None:
+    ada = await join(lobby, token=SPEAKER)
+    await http.post(f"{ROOM}/participants/p1/mute", headers=bearing(OWNER))
+    ada.leave("left")
+    again = await join(lobby, "Ada again", token=SPEAKER)
+    assert (again.muted, again.muted_by_owner) == (True, True)
+    with pytest.raises(Refused, match="muted you"):
+        again.set_muted(False)
+    await http.post(
+        f"{ROOM}/participants/{again.participant}/mute",
+        headers=bearing(OWNER),
+        json={"muted": False},
+    )
+    again.set_muted(False)
+    again.leave("left")
+    assert not (await join(lobby, "Ada once more", token=SPEAKER)).muted
 
 
 # What a token lets one do

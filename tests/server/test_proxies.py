@@ -63,6 +63,12 @@ async def test_the_last_who_is_no_proxy_is_the_sender(said: str, remote: str) ->
         assert (await who(client, {"X-Forwarded-For": said}))[0] == remote
 
 
+async def test_of_several_hosts_the_last_proxys_counts() -> None:
+    async with asking("127.0.0.1/32") as client:
+        said = {"X-Forwarded-Host": "made.up, captions.example.org"}
+        assert (await who(client, said))[2] == "captions.example.org"
+
+
 async def test_scheme_and_host_are_the_senders() -> None:
     async with asking("127.0.0.1/32") as client:
         said = {"X-Forwarded-Proto": "HTTPS", "X-Forwarded-Host": "captions.example.org"}

@@ -50,9 +50,29 @@ def test_each_token_has_a_name_of_its_own() -> None:
     assert None not in ids
 
 
+def test_a_token_without_a_name_has_one_of_its_own_all_the_same() -> None:
+    first, second = made(), made(name="Ada")
+    ids = [read(token, SECRET, (OF_THE_SECRET,)).token_id for token in (first, first, second)]
+    assert ids[0] == ids[1] != ids[2]
+
+
+def test_of_a_provider_it_counts_who_it_is_and_not_which_token() -> None:
+    options = {"audience": "roomscribe"}
+
+    def whose(**claims: object) -> str | None:
+        given = made(aud="roomscribe", **claims)
+        return read(given, SECRET, (OF_THE_SECRET,), **options).token_id
+
+    ada = whose(sub="ada@example.org", jti="1")
+    assert ada == whose(sub="ada@example.org", jti="2", name="Ada")
+    assert ada != whose(sub="ben@example.org", jti="1")
+    assert "ada" not in (ada or "")
+
+
 def test_a_token_that_says_no_more_lets_speak_and_read() -> None:
     grant = read(made(), SECRET, (OF_THE_SECRET,))
-    assert grant == Grant("standup", frozenset({Right.PUBLISH, Right.LISTEN}))
+    assert (grant.room, grant.name) == ("standup", None)
+    assert grant.rights == {Right.PUBLISH, Right.LISTEN}
 
 
 @pytest.mark.parametrize("may", ["listen publish", "listen,publish", ["publish", "listen"]])
@@ -129,6 +149,12 @@ def test_a_header_that_is_none(header: object) -> None:
     part = base64.urlsafe_b64encode(json.dumps(header).encode()).decode().rstrip("=")
     with pytest.raises(Refused, match="not valid"):
         header_of(f"{part}.e30.x")
+
+
+def test_a_token_of_other_letters_is_none() -> None:
+    for text in ("\xff.e30.AA", "ä.ö.ü", "\udcff.e30.AA"):
+        with pytest.raises(Refused, match="not valid"):
+            header_of(text)
 
 
 def test_a_token_too_long_to_read_is_not_read() -> None:
