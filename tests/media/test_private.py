@@ -658,7 +658,7 @@ async def test_who_comes_from_elsewhere_is_met_only_where_no_networks_are_given(
     agent.__class__ = contained._Agent
     asked = aioice.stun.Message(aioice.stun.Method.BINDING, aioice.stun.Class.REQUEST)
     asked.attributes["PRIORITY"] = 1
-    agent.check_incoming(asked, ("10.0.0.1", 5000), None)
+    agent.check_incoming(asked, ("10.0.0.1", 5000), None)  # type: ignore[arg-type]
     assert agent.remote_candidates == []
 
 
