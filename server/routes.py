@@ -24,7 +24,7 @@ from server.talk import Talk
 from signaling import whip, ws
 from signaling.bearer import bearer
 from signaling.errors import Refused
-from signaling.grant import Grant, Right
+from signaling.grant import EVERY_ROOM, Grant, Right
 from signaling.messages import check_room
 from transcriber import transcript as exports
 from transcriber.types import EngineState
@@ -152,11 +152,17 @@ class Routes:
         rooms = [room for room in self._lobby.rooms.values() if grant.covers(room.name)]
         live = [summary(room) for room in rooms]
         try:
-            past = await self._house.store.ended_rooms()
-            ended = [_ended(room) for room in past if grant.covers(room.name)]
+            ended = [_ended(room) for room in await self._ended_rooms(grant)]
         except StoreError:
             ended = []  # the store says so in its own place; who is here now is still known
         return web.json_response({"rooms": live + ended})
+
+    async def _ended_rooms(self, grant: Grant) -> list[EndedRoom]:
+        """The last ones, or the one that the token is for. Raises `StoreError`."""
+        if grant.room == EVERY_ROOM:
+            return await self._house.store.ended_rooms()
+        ended = await self._house.store.ended_room(grant.room)
+        return [] if ended is None else [ended]
 
     async def room(self, request: web.Request) -> web.Response:
         name, grant = await self._admit(request)

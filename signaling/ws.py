@@ -28,9 +28,12 @@ async def serve_socket(request: web.Request, lobby: Lobby) -> web.WebSocketRespo
     """Serve `GET …/ws`. Raises `Refused` before the upgrade if the room's name is bad."""
     room = messages.check_room(request.match_info["room"])
     check_origin(request, lobby.bounds.origins)
-    # aiohttp refuses a message of its limit already
+    # aiohttp refuses a message of its limit already, and would answer pings at any pace
     socket = web.WebSocketResponse(
-        heartbeat=_HEARTBEAT_S, max_msg_size=lobby.bounds.message_bytes + 1, timeout=2.0
+        heartbeat=_HEARTBEAT_S,
+        max_msg_size=lobby.bounds.message_bytes + 1,
+        timeout=2.0,
+        autoping=False,
     )
     await socket.prepare(request)
     shell = _Shell(socket, room, request.remote or "", lobby)
@@ -70,9 +73,17 @@ class _Shell:
                 await self._carry_out(self._session.receive(message.data))
             elif message.type is WSMsgType.BINARY:
                 await self._carry_out(self._session.receive_binary())
+            elif message.type is WSMsgType.PING:
+                await self._pong(message.data)
             elif message.type is WSMsgType.ERROR:
                 self._note_end(message.data)
         raise _Closed
+
+    async def _pong(self, payload: bytes) -> None:
+        try:
+            await self._socket.pong(payload)
+        except ConnectionError:
+            raise _Closed from None
 
     def _note_end(self, error: object) -> None:
         if isinstance(error, WebSocketError) and error.code == WSCloseCode.MESSAGE_TOO_BIG:

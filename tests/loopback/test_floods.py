@@ -183,6 +183,16 @@ async def messages(url: str) -> None:
         assert any(message["type"] == "ping" for message in eve.seen[seen:])
 
 
+async def pings(url: str) -> None:
+    async with joined(url, "of-pings", "Eve") as eve:
+        for _ in range(450):
+            await eve.socket.ping()
+        await eve.send(type="nonsense")
+        seen = len(eve.seen)
+        await eve.wait_for(lambda m: bool(m["type"] == "error"))
+        assert any(message["type"] == "ping" for message in eve.seen[seen:])
+
+
 async def long_messages(url: str) -> None:
     async with joined(url, "of-long-messages", "Eve") as eve:
         await eve.send(type="offer", sdp="x" * 70_000)
@@ -323,6 +333,7 @@ FLOODS: list[tuple[Flood, str | None]] = [
     (listeners, "listeners_per_room"),
     (peers, "peers_per_address"),
     (messages, "messages_per_s"),
+    (pings, "messages_per_s"),
     (long_messages, "message_bytes"),
     (offers, "sdp_lines"),
     (offers, "sdp_bytes"),

@@ -14,7 +14,7 @@ from server.settings import AuthSettings
 from server.tokens import issue
 from signaling.errors import Refused
 from signaling.grant import Grant, Right
-from tests.server.rooms import caption, join, received, room_of, types
+from tests.server.rooms import caption, end_room, join, received, room_of, types
 
 Http = TestClient[web.Request, web.Application]
 
@@ -268,6 +268,16 @@ async def test_the_list_has_the_rooms_of_the_token(http: Http, lobby: Lobby) -> 
     assert (await http.get("/api/v1/rooms")).status == 401
     answer = await http.get("/api/v1/rooms/other", headers=bearing(SPEAKER))
     assert answer.status == 403
+
+
+async def test_the_list_has_the_ended_room_of_the_token(http: Http, lobby: Lobby) -> None:
+    for name in ("standup", "other"):
+        await join(lobby, room=name, token=token(Right.LISTEN, room=name))
+        await end_room(lobby, name)
+    answer = await http.get("/api/v1/rooms", headers=bearing(SPEAKER))
+    (room,) = (await answer.json())["rooms"]
+    assert room["room"] == "standup"
+    assert room["ended_at"]
 
 
 async def test_a_refusal_says_how_to_be_let_in(http: Http) -> None:
