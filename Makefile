@@ -9,8 +9,9 @@ PY = $(VENV)/bin/python
 # tests/require_all.py turns that into a failure under ROOMSCRIBE_REQUIRE_ALL=1, as CI runs it.
 PYTEST = $(PY) -m pytest -p tests.require_all
 FAST = -m "not slow and not browser and not talk and not whisperx and not faults" -n auto
-# What runs in real time has the machine to itself; calls mostly wait.
-SLOW = -m "(slow or browser) and not talk and not faults"
+# What runs in real time mostly waits, and so do calls; what measures has the machine to itself.
+SLOW = -m "(slow or browser) and not talk and not faults and not alone" -n 2 --timeout-method=thread
+ALONE = -m "alone and not talk and not faults"
 # A signal that ends a test is lost within uvloop: a thread ends its process.
 CALLS = -m talk -n 3 --dist loadfile --timeout-method=thread
 VENV_WHISPERX ?= .venv-whisperx
@@ -45,6 +46,8 @@ test: lint ## every check and every test, with coverage
 	@$(PYTEST) $(CALLS) --cov --cov-append --cov-report=
 	@echo "roomscribe: tests in real time"
 	@$(PYTEST) $(SLOW) --cov --cov-append --cov-report=
+	@echo "roomscribe: tests that measure"
+	@$(PYTEST) $(ALONE) --cov --cov-append --cov-report=
 	@echo "roomscribe: coverage of the whole, at least 85 %"
 	@$(PY) -m coverage report --skip-covered --fail-under=85
 	@echo "roomscribe: coverage of the pure modules, at least 95 %"

@@ -11,7 +11,13 @@ import pytest_asyncio
 
 from server.app import Running, running
 from server.config import Settings
-from server.settings import LimitSettings, MediaSettings, ServerSettings, TranscriberSettings
+from server.settings import (
+    AdmissionSettings,
+    LimitSettings,
+    MediaSettings,
+    ServerSettings,
+    TranscriberSettings,
+)
 
 _SETTLE_S = 3.0
 _POOLS = ("asyncio_", "uvloop_")
@@ -31,6 +37,8 @@ _SLOW = (
     "transcriber/test_shared.py",
     "transcriber/test_worker.py",
 )
+# They measure: not beside another.
+_ALONE = ("soak/test_run.py", "loopback/test_floods.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -41,6 +49,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
         if path.startswith("talk/"):
             item.add_marker(pytest.mark.talk)
+        if path.startswith(_ALONE):
+            item.add_marker(pytest.mark.alone)
 
 
 def _children() -> set[str]:
@@ -100,6 +110,8 @@ def settings(tmp_path: Path) -> Settings:
         limits=LimitSettings(
             joins_per_minute=0, reads_per_minute=0, peers_per_address=0, seats_per_address=0
         ),
+        # nor is anyone turned away because another test is at work
+        admission=AdmissionSettings(max_cpu=1.0, max_loop_lag_ms=60_000.0),
         data_dir=tmp_path / "data",
     )
 

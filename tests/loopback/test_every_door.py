@@ -29,7 +29,7 @@ def settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"auth": AuthSettings(secret=SECRET)})
 
 
-def token(*may: Right, room: str = "standup", ends_in_s: float = 60) -> str:
+def token(*may: Right, room: str = "standup", ends_in_s: float = 3600) -> str:
     return issue(SECRET, Grant(room, frozenset(may)), time.time() + ends_in_s)
 
 

@@ -26,7 +26,7 @@ LIMITS = {
     "reads_per_minute": 100,
     "offers_per_minute": 10,
     "participants_per_room": 35,
-    "rooms": 20,
+    "rooms": 30,
     "seats_per_address": 40,
     "peers_per_address": 30,
     "listeners_per_room": 15,
@@ -74,8 +74,12 @@ async def joins(url: str) -> None:
 
 
 async def rooms(url: str) -> None:
-    async with flooding("127.0.0.3") as http:
-        came = [await hello(http, url, f"of-rooms-{n}") for n in range(40)]
+    async with flooding("127.0.0.3") as http, flooding("127.0.0.10") as another:
+        came = [
+            await hello(one, url, f"of-rooms-{n}")
+            for n in range(50)
+            for one in [http if n % 2 else another]
+        ]
     assert "too_many_rooms" in came
 
 
