@@ -212,6 +212,7 @@ class Lobby:
             if room.empty_since is not None and now - room.empty_since >= linger_s:
                 self.end_room(room)
             elif now - room.active_at >= idle_s:
+                self.house.limits.hit("idle_s")
                 self.end_room(room, "idle")
         if self._behind and now - self._reported_at > _BEHIND_S and not self.house.engine.pending:
             self._note_lag(0.0)

@@ -12,6 +12,7 @@ from signaling.errors import Refused
 from signaling.origin import check_origin
 
 BODY_S = web.AppKey("body_s", float)
+NOTE_LIMIT: web.AppKey[Callable[[str], None]] = web.AppKey("note_limit")
 _BY_A_PROXY = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Via")
 _UNSAFE = ("POST", "PUT", "PATCH", "DELETE")
 
@@ -62,6 +63,7 @@ async def json_body(request: web.Request) -> dict[str, Any]:
         async with asyncio.timeout(request.app[BODY_S]):
             body = await request.json()
     except TimeoutError:
+        request.app[NOTE_LIMIT]("body_s")
         raise Refused("too_slow", "the body did not come in time", status=408) from None
     except web.RequestPayloadError:
         raise Refused("bad_request", "the body is not encoded as its headers say") from None

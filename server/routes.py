@@ -18,7 +18,7 @@ from server.lobby import Lobby, summary
 from server.observer import Observer
 from server.owner import Owner
 from server.proxies import believe
-from server.requests import BODY_S, here_only, of_this_site
+from server.requests import BODY_S, NOTE_LIMIT, here_only, of_this_site
 from server.store import EndedRoom, StoreError
 from server.talk import Talk
 from signaling import whip, ws
@@ -55,6 +55,7 @@ class Routes:
             client_max_size=256 * 1024,
         )
         app[BODY_S] = settings.limits.body_s
+        app[NOTE_LIMIT] = self._lobby.note_limit
         app.on_response_prepare.append(
             guard(settings.server.embedded_by, hsts=settings.server.tls not in ("", "auto"))
         )

@@ -96,6 +96,7 @@ async def _body(request: web.Request, content_type: str, lobby: Lobby) -> str:
             while len(body) <= most and (more := await request.content.read(most)):
                 body += more
     except TimeoutError:
+        lobby.note_limit("body_s")
         raise Refused("too_slow", "the body did not come in time", status=408) from None
     except web.RequestPayloadError:
         raise Refused("bad_sdp", "the body is not encoded as its headers say") from None

@@ -346,7 +346,7 @@ FLOODS: list[tuple[Flood, str | None]] = [
     (channel, "channel_bytes_per_s"),
     (fragments, "channel_bytes_per_s"),
     (silent_connections, None),
-    (slow_bodies, None),
+    (slow_bodies, "body_s"),
 ]
 
 
@@ -413,3 +413,4 @@ class TestIdle:
             told = await ada.wait_for(lambda m: bool(m["type"] == "bye"))
             assert told["reason"] == "idle"
             assert "quiet" not in server.lobby.rooms
+            assert await counted(server.url, "idle_s") == 1
