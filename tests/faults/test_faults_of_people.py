@@ -15,7 +15,7 @@ from tests.clients import Voice, joined
 from tests.nat import RoutedPeer
 from tests.speech import tone
 
-pytestmark = [pytest.mark.faults, pytest.mark.slow]
+pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]
 
 LOSS_S = 20.0
 FLOOD_S = 6.0

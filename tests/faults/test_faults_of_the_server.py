@@ -14,7 +14,7 @@ from tests.arena import CATCH_UP_S, Arena
 from tests.clients import until
 from tests.faults.conftest import ROOMS, SPEAKERS, fifty
 
-pytestmark = [pytest.mark.faults, pytest.mark.slow]
+pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]
 
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
 

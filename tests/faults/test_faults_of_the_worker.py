@@ -12,7 +12,7 @@ from soak.host import worker_of
 from tests.arena import CATCH_UP_S, Arena
 from tests.clients import until
 
-pytestmark = [pytest.mark.faults, pytest.mark.slow]
+pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 async def replaced(arena: Arena, pid: int, within_s: float = 60.0) -> None:
