@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from ipaddress import ip_address
 from typing import Any
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from server.settings import is_loopback
 from signaling.errors import Refused
 from signaling.origin import check_origin
 
@@ -26,20 +26,15 @@ async def here_only(
     and most proxies say what they are."""
     host = request.headers.get("Host", "").lower()
     name = host if host.endswith("]") else host.rpartition(":")[0] or host
-    if not _is_loopback(name) or any(header in request.headers for header in _BY_A_PROXY):
+    if not is_loopback(name.strip("[]")) or any(
+        header in request.headers for header in _BY_A_PROXY
+    ):
         raise Refused(
             "open_here_only",
             "without AUTH__SECRET or --open-to-everyone this server is for its own machine only",
             status=403,
         )
     return await handler(request)
-
-
-def _is_loopback(name: str) -> bool:
-    try:
-        return name == "localhost" or ip_address(name.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def of_this_site(allowed: frozenset[str]) -> Middleware:

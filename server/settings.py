@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from transcriber.language import AUTO
 
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # What aiortc takes too, which would otherwise refuse every peer: no [IPv6] address, and a
 # transport for TURN only.
 _ICE_URL = re.compile(
@@ -90,7 +89,7 @@ class ServerSettings(Group):
 
     @property
     def is_loopback(self) -> bool:
-        return self.host in _LOOPBACK or self.host.startswith("127.")
+        return is_loopback(self.host)
 
 
 class IceServerSetting(Group):
@@ -253,7 +252,8 @@ class RoomSettings(Group):
     idle_s: float = Field(
         43_200.0,
         ge=60,
-        description="A room in which nobody spoke or came for so long ends, whoever is in it.",
+        description="A room in which nobody spoke or came for so long ends, whoever is in it; "
+        "a call's ends with the call.",
     )
     glossary: dict[str, str] = Field(
         {},
@@ -424,6 +424,14 @@ def given(text: str) -> str:
     if not text:
         raise ValueError("is empty; unset it for the default")
     return text
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host's name can stand for this machine alone."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def comma_separated(value: object) -> object:

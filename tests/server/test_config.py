@@ -95,7 +95,7 @@ def test_a_loopback_address_is_known(monkeypatch: pytest.MonkeyPatch, host: str)
     assert load(monkeypatch, SERVER__HOST=host).server.is_loopback
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "127.example.org"])
 def test_other_addresses_are_not_loopback(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
     assert not load(monkeypatch, SERVER__HOST=host).server.is_loopback
 
