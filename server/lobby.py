@@ -10,7 +10,7 @@ import time
 
 from server import wire
 from server.house import House
-from server.participant import Participant
+from server.participant import Participant, is_of_call
 from server.room import Room
 from signaling.bounds import Bounds
 from signaling.errors import Refused
@@ -211,7 +211,7 @@ class Lobby:
             room.sweep(now)
             if room.empty_since is not None and now - room.empty_since >= linger_s:
                 self.end_room(room)
-            elif now - room.active_at >= idle_s:
+            elif now - room.active_at >= idle_s and not is_of_call(room.name):
                 self.house.limits.hit("idle_s")
                 self.end_room(room, "idle")
         if self._behind and now - self._reported_at > _BEHIND_S and not self.house.engine.pending:

@@ -197,6 +197,15 @@ async def test_all_that_came_by_a_token_goes_with_who_is_removed(http: Http, lob
     assert (await http.get(ROOM, headers=bearing(SPEAKER))).status == 200
 
 
+async def test_an_owner_who_removes_a_seat_of_their_own_may_come_back(
+    http: Http, lobby: Lobby
+) -> None:
+    first = await join(lobby, token=OWNER)
+    await http.delete(f"{ROOM}/participants/{first.participant}", headers=bearing(OWNER))
+    assert (await http.get(ROOM, headers=bearing(OWNER))).status == 200
+    assert await join(lobby, token=OWNER)
+
+
 async def test_who_is_to_be_silent_is_so_again_when_coming_anew(http: Http, lobby: Lobby) -> None:
     ada = await join(lobby, token=SPEAKER)
     await http.post(f"{ROOM}/participants/p1/mute", headers=bearing(OWNER))
