@@ -51,6 +51,8 @@ def settings(folder: Path, port: int, more: Mapping[str, str] = {}) -> dict[str,
         "LIMITS__PEERS_PER_ADDRESS": "0",
         "LIMITS__SEATS_PER_ADDRESS": "0",
         "LIMITS__LISTENERS_PER_ROOM": "0",
+        "LIMITS__PARTICIPANTS_PER_ROOM": "0",
+        "LIMITS__ROOMS": "0",
         **more,
     }
 

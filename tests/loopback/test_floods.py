@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -56,14 +57,19 @@ async def flooding(address: str) -> AsyncIterator[aiohttp.ClientSession]:
 
 
 async def hello(http: aiohttp.ClientSession, url: str, room: str) -> str:
-    """What comes of it: a welcome, or the code of the error."""
+    """Come, and go again."""
     async with http.ws_connect(f"{url}/api/v1/rooms/{room}/ws") as socket:
-        await socket.send_json({"type": "hello", "version": 1, "name": "Eve"})
-        while True:
-            said = await socket.receive_json()
-            if said["type"] in ("welcome", "error"):
-                await socket.send_json({"type": "bye"})
-                return str(said.get("code", "welcome"))
+        came = await said_to_hello(socket)
+        await socket.send_json({"type": "bye"})
+        return came
+
+
+async def said_to_hello(socket: aiohttp.ClientWebSocketResponse) -> str:
+    """A welcome, or the code of the error."""
+    await socket.send_json({"type": "hello", "version": 1, "name": "Eve"})
+    while (said := await socket.receive_json())["type"] not in ("welcome", "error"):
+        pass
+    return str(said.get("code", "welcome"))
 
 
 async def joins(url: str) -> None:
@@ -83,18 +89,21 @@ async def rooms(url: str) -> None:
     assert "too_many_rooms" in came
 
 
+async def crowding(url: str, address: str, rooms: list[str]) -> list[str]:
+    """What comes of a hello in each of the rooms, while those before stay in."""
+    came = []
+    async with flooding(address) as http, contextlib.AsyncExitStack() as inside:
+        for room in rooms:
+            socket = await inside.enter_async_context(
+                http.ws_connect(f"{url}/api/v1/rooms/{room}/ws")
+            )
+            came.append(await said_to_hello(socket))
+    return came
+
+
 async def seats(url: str) -> None:
     """In whatever rooms."""
-    async with flooding("127.0.0.8") as http, contextlib.AsyncExitStack() as inside:
-        came = []
-        for n in range(60):
-            socket = await inside.enter_async_context(
-                http.ws_connect(f"{url}/api/v1/rooms/of-seats-{n % 4}/ws")
-            )
-            await socket.send_json({"type": "hello", "version": 1, "name": f"Eve {n}"})
-            while (said := await socket.receive_json())["type"] not in ("welcome", "error"):
-                pass
-            came.append(said.get("code", "welcome"))
+    came = await crowding(url, "127.0.0.8", [f"of-seats-{n % 4}" for n in range(60)])
     assert came[0] == "welcome"
     assert "too_many_seats" in came
 
@@ -120,16 +129,7 @@ async def many_offers(url: str) -> None:
 
 
 async def participants(url: str) -> None:
-    async with flooding("127.0.0.4") as http, contextlib.AsyncExitStack() as inside:
-        came = []
-        for n in range(38):
-            socket = await inside.enter_async_context(
-                http.ws_connect(f"{url}/api/v1/rooms/of-people/ws")
-            )
-            await socket.send_json({"type": "hello", "version": 1, "name": f"Eve {n}"})
-            while (said := await socket.receive_json())["type"] not in ("welcome", "error"):
-                pass
-            came.append(said.get("code", "welcome"))
+    came = await crowding(url, "127.0.0.4", ["of-people"] * 38)
     assert came == ["welcome"] * 35 + ["room_full"] * 3
 
 
@@ -414,3 +414,10 @@ class TestIdle:
             assert told["reason"] == "idle"
             assert "quiet" not in server.lobby.rooms
             assert await counted(server.url, "idle_s") == 1
+
+    async def test_a_quiet_call_of_talk_ends_when_talk_ends_it(self, server: Running) -> None:
+        async with joined(server.url, "talk-abc", "Ada") as ada:
+            server.lobby.rooms["talk-abc"].active_at -= 100.0
+            server.lobby.sweep(time.monotonic())
+            assert "talk-abc" in server.lobby.rooms
+            assert not ada.is_closed.is_set()
