@@ -8,6 +8,9 @@
 - aiortc reads an SCTP parameter of length 0 for ever, and the loop stands still. It keeps every
   chunk that belongs to a message that has not come to its end, and looks through all of them for
   one more: `contain` gives each peer a ration of bytes and of chunks.
+- Pages that hide their addresses give names in `.local`, of which aioice asks the network. An
+  answer that it cannot read raises into the event loop, and where its port is another program's
+  the whole offer is refused. Here the one goes by, and in the other case the name is nobody's.
 """
 
 import asyncio
@@ -20,6 +23,7 @@ from collections.abc import Callable
 from typing import Any
 
 import aioice.ice
+import aioice.mdns
 import aioice.stun
 import aiortc.rtcsctptransport
 from aiortc import RTCDtlsTransport, RTCPeerConnection, RTCSctpTransport
@@ -185,6 +189,48 @@ def contain(connection: RTCPeerConnection, ration: Ration) -> None:
             protocol.__class__ = _Socket
 
 
+class _Names(aioice.mdns.MDnsProtocol):
+    """aioice's, for any bytes of anyone in the network."""
+
+    def datagram_received(self, data: bytes | str, addr: tuple[Any, ...]) -> None:
+        try:
+            super().datagram_received(data, addr)
+        except Exception:
+            # Whatever dnspython runs into, and addresses that are none.
+            log.debug("an answer about names could not be read", exc_info=True)
+
+
+class _NoNames(aioice.mdns.MDnsProtocol):
+    """Where the network cannot be asked; it is tried again for each name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._names: aioice.mdns.MDnsProtocol | None = None
+        self._trying = asyncio.Lock()
+
+    async def resolve(self, hostname: str, timeout: float | None = 1.0) -> str | None:
+        async with self._trying:
+            if self._names is None:
+                with contextlib.suppress(OSError):
+                    self._names = await _ask_for_names()
+        return await self._names.resolve(hostname, timeout) if self._names is not None else None
+
+    async def close(self) -> None:
+        if self._names is not None:
+            await self._names.close()
+
+
+_ask_for_names = aioice.mdns.create_mdns_protocol
+
+
+async def _names() -> aioice.mdns.MDnsProtocol:
+    try:
+        return await _ask_for_names()
+    except OSError as error:
+        log.info("names in .local cannot be asked for", extra={"error": str(error)})
+        return _NoNames()
+
+
 _decode_params = aiortc.rtcsctptransport.decode_params
 
 
@@ -199,5 +245,7 @@ def _params(body: bytes) -> list[tuple[int, bytes]]:
     return _decode_params(body)
 
 
-# For every connection of this process: there is no other way to it than its module's name.
+# For every connection of this process: there is no other way to them than their modules' names.
 setattr(aiortc.rtcsctptransport, "decode_params", _params)  # noqa: B010
+setattr(aioice.mdns, "MDnsProtocol", _Names)  # noqa: B010
+setattr(aioice.mdns, "create_mdns_protocol", _names)  # noqa: B010
