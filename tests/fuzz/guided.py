@@ -8,7 +8,7 @@ import sys
 
 import atheris
 
-_LOOKED_AT = ["server", "signaling", "media", "transcriber", "aiortc", "aioice"]
+_LOOKED_AT = ["server", "signaling", "media", "transcriber", "aiortc", "aioice", "dns", "jwt"]
 
 with atheris.instrument_imports(include=_LOOKED_AT):
     from tests.fuzz.targets import TARGETS

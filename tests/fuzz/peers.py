@@ -1,14 +1,17 @@
 """What reads a peer's offers and datagrams within aiortc and aioice, contained as in a `Peer`."""
 
+import asyncio
 import contextlib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ipaddress import ip_address
 from typing import Any, cast
 
 import aioice.ice
 import aioice.stun
 import aiortc.rtcpeerconnection
+import dns.name
 import pylibsrtp
 import pytest
 from aiortc import RTCCertificate, RTCDtlsTransport, RTCIceTransport
@@ -167,6 +170,25 @@ def _signed(datagram: bytes, password: str) -> bytes:
         return bytes(message)
     except Exception:
         return datagram  # it is the sender's code that fails here
+
+
+@contextmanager
+def mdns() -> Iterator[Feed]:
+    """Datagrams to the one who asks the network for names in `.local`, while it waits for one."""
+    name = dns.name.from_text(f"{LOCAL_NAME}.local")
+
+    async def bring(data: bytes) -> None:
+        asking = contained._Names()
+        asking.connection_made(cast(asyncio.BaseTransport, _Socket()))
+        found = asyncio.get_running_loop().create_future()
+        asking.queries[name] = {found}
+        for _, datagram in frames(data):
+            asking.datagram_received(datagram, ("192.0.2.1", 5353))
+        if found.done():
+            ip_address(found.result())
+
+    with bench() as loop:
+        yield lambda data: loop.run(bring(data))
 
 
 class _Ice:

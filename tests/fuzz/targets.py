@@ -1,6 +1,6 @@
 """The one table of what is fuzzed: every parser that reads from the network."""
 
-from tests.fuzz import house, media, peers, signaling
+from tests.fuzz import doors, house, media, peers, signaling
 from tests.fuzz.target import Target, plain
 
 TARGETS: dict[str, Target] = {
@@ -9,6 +9,7 @@ TARGETS: dict[str, Target] = {
     "offer": peers.offers,
     "candidate": peers.candidates,
     "stun": peers.stun,
+    "mdns": peers.mdns,
     "dtls": peers.dtls,
     "sctp": peers.sctp,
     "datagram": plain(media.datagram),
@@ -20,6 +21,10 @@ TARGETS: dict[str, Target] = {
     "websocket": house.socket_messages,
     "whip": house.requests,
     "captions": house.requests,
+    # who someone is
+    "token": doors.tokens,
+    "keys": plain(doors.keys),
+    "forwarded": plain(doors.forwarded),
     # Nextcloud Talk
     "talk_http": house.requests,
     "talk_backend": plain(signaling.talk_backend),
