@@ -74,7 +74,7 @@ class Lobby:
         if room is None or room.is_ended:
             self.house.limits.check_rooms(len(self.rooms))
         elif request.grant is None:
-            room.check_in(grant)
+            room.rules.check_in(grant)
             self.house.limits.check_participants(len(room.participants))
         self.house.limits.take_seat(request.address)
         if room is None or room.is_ended:
@@ -133,7 +133,7 @@ class Lobby:
             detects=status.info.detects,
         )
         for room in self.rooms.values():
-            room.tell_all(message)
+            room.tell(message)
 
     def batch_done(self, report: BatchReport) -> None:
         """Measure a batch, and tell the pages when captions begin to lag or catch up."""
@@ -179,7 +179,7 @@ class Lobby:
         room = self.rooms.get(request.room)
         older = []
         if room is not None and room.find(resume) is not None and request.last_seq is not None:
-            older = await room.older_events(request.last_seq)
+            older = await room.history.older(request.last_seq)
         # looked up after the wait: they may have left meanwhile
         participant = room.find(resume) if room is not None else None
         if room is None or participant is None or not participant.has_socket:
@@ -224,7 +224,7 @@ class Lobby:
         self._behind = behind
         message = Load(state="catching_up" if behind else "ok", lag_s=round(lag_s, 1))
         for room in self.rooms.values():
-            room.tell_all(message)
+            room.tell(message)
 
 
 def summary(room: Room) -> dict[str, object]:
@@ -233,7 +233,7 @@ def summary(room: Room) -> dict[str, object]:
         "room": room.name,
         "started_at": wire.iso(room.started_at),
         "ended_at": None,
-        "locked": room.is_locked,
+        "locked": room.rules.is_locked,
         "participants": [
             {
                 **participant.roster_entry.model_dump(),

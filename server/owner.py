@@ -36,9 +36,9 @@ class Owner:
     async def lock(self, request: web.Request) -> web.Response:
         """Nobody new comes in, or again anyone who may."""
         room, grant = await self._room(request)
-        room.is_locked = await _asked(request, "locked")
-        _note("lock" if room.is_locked else "unlock", room, grant)
-        return web.json_response({"room": room.name, "locked": room.is_locked})
+        room.rules.is_locked = locked = await _asked(request, "locked")
+        _note("lock" if locked else "unlock", room, grant)
+        return web.json_response({"room": room.name, "locked": locked})
 
     async def end(self, request: web.Request) -> web.Response:
         room, grant = await self._room(request)

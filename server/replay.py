@@ -1,19 +1,18 @@
 """The last events of a room, for those who come back. Pure.
 
-Kept packed: a text lives for minutes among many that live for moments, and one of a few hundred
-bytes keeps its whole page from going back to the system.
+All but the newest are kept packed, many in one: what lives for minutes among much that lives for
+moments keeps whole pages of memory from going back to the system, however small it is.
 """
 
+import json
 import zlib
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass
 
 from server.outbox import Outbox
 
 MOST = 500
-
-# A window of 1 KB and little state: texts are short, and what packs them is made anew for each.
-_WINDOW_BITS, _STATE = -10, 2
+TOGETHER = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,32 +39,54 @@ class Event:
             outbox.put(text, replaces=self.segment, is_final=False)
 
 
+@dataclass(frozen=True, slots=True)
+class _Packed:
+    first_seq: int
+    last_seq: int
+    last_at: float
+    events: bytes
+
+    @classmethod
+    def of(cls, events: list[Event]) -> "_Packed":
+        told = json.dumps([astuple(event) for event in events])
+        last = events[-1]
+        return cls(events[0].seq, last.seq, last.at, zlib.compress(told.encode(), 1))
+
+    def unpacked(self) -> list[Event]:
+        return [Event(*told) for told in json.loads(zlib.decompress(self.events))]
+
+
 class Replay:
+    """The last 500, and at times some more."""
+
     def __init__(self) -> None:
-        self._kept: deque[tuple[Event, bytes]] = deque(maxlen=MOST)
+        self._packed: deque[_Packed] = deque()
+        self._newest: list[Event] = []
 
     @property
     def oldest_seq(self) -> int | None:
-        return self._kept[0][0].seq if self._kept else None
+        if self._packed:
+            return self._packed[0].first_seq
+        return self._newest[0].seq if self._newest else None
 
     def push(self, event: Event) -> None:
-        """Keep it; the oldest goes."""
-        self._kept.append((replace(event, text=""), _packed(event.text)))
+        """Keep it; the oldest go."""
+        self._newest.append(event)
+        if len(self._newest) == TOGETHER:
+            self._packed.append(_Packed.of(self._newest))
+            self._newest = []
+            if len(self._packed) > MOST // TOGETHER:
+                self._packed.popleft()
 
     def after(self, seq: int) -> list[Event]:
         """Those with a higher `seq`."""
-        return [_whole(kept) for kept in self._kept if kept[0].seq > seq]
+        packed = [p for p in self._packed if p.last_seq > seq]
+        return [event for event in self._all(packed) if event.seq > seq]
 
     def since(self, at: float) -> list[Event]:
         """Those of that time and later."""
-        return [_whole(kept) for kept in self._kept if kept[0].at >= at]
+        packed = [p for p in self._packed if p.last_at >= at]
+        return [event for event in self._all(packed) if event.at >= at]
 
-
-def _packed(text: str) -> bytes:
-    packer = zlib.compressobj(1, zlib.DEFLATED, _WINDOW_BITS, _STATE)
-    return packer.compress(text.encode()) + packer.flush()
-
-
-def _whole(kept: tuple[Event, bytes]) -> Event:
-    event, packed = kept
-    return replace(event, text=zlib.decompress(packed, _WINDOW_BITS).decode())
+    def _all(self, packed: list[_Packed]) -> list[Event]:
+        return [*(event for p in packed for event in p.unpacked()), *self._newest]

@@ -12,13 +12,15 @@ from collections.abc import Callable, Iterator
 
 from media.peer import Peer
 from server import wire
+from server.history import History
 from server.house import House
 from server.ice import ice_servers_for
 from server.outbox import Outbox
 from server.participant import Participant
-from server.replay import Event, Replay
+from server.replay import Event
+from server.rules import Rules
 from server.speaker import Speaker
-from server.store import RoomRecord, StoredEvent, StoreError
+from server.store import RoomRecord
 from signaling.errors import Refused
 from signaling.grant import Grant, Right
 from signaling.messages import (
@@ -37,7 +39,6 @@ from transcriber.transcript import TranscriptGap
 from transcriber.types import Caption, Gap
 
 RESUME_WITHIN_S = 30.0
-_PAGE = 200
 # A client that lost its socket noticed later than it lost events.
 _RESUME_OVERLAP_S = 10.0
 
@@ -57,13 +58,10 @@ class Room:
         self.participants: dict[str, Participant] = {}
         self.empty_since: float | None = time.monotonic()
         self.active_at = time.monotonic()  # someone spoke, or came
-        self.is_locked = False
+        self.rules = Rules()
+        self.history = History(name, self.id, house.store, self._name_of)
         self.seq = 0
         self._joined = 0
-        # tokens of those who were removed, and of those who are to be silent
-        self._barred: set[str] = set()
-        self._silenced: set[str] = set()
-        self._replay = Replay()
         self._sse: dict[Outbox, str | None] = {}  # with the token that each came by
         self._watchers: list[Watcher] = []
         self._tasks: asyncio.TaskGroup | None = None
@@ -105,24 +103,13 @@ class Room:
 
     # Who is here
 
-    def check(self, grant: Grant) -> None:
-        """Whether its bearer was not sent away, as no owner can be. Raises `Refused`."""
-        if grant.token_id in self._barred and not grant.allows(Right.ADMIN):
-            raise Refused("removed", "the owner has removed you from this room", status=403)
-
-    def check_in(self, grant: Grant) -> None:
-        """Whether its bearer may come in, or in again. Raises `Refused`."""
-        self.check(grant)
-        if self.is_locked and not grant.allows(Right.ADMIN):
-            raise Refused("locked", "the owner has locked this room", retryable=True, status=403)
-
     def join(self, request: JoinRequest, language: str, grant: Grant) -> Participant:
         """Take someone in."""
         self._joined += 1
         self.active_at = time.monotonic()
         participant = Participant(self, f"p{self._joined}", request, language, grant)
-        participant.muted = participant.muted_by_owner = grant.token_id in self._silenced
-        self._tell(Joined(**participant.roster_entry.model_dump()))
+        participant.muted = participant.muted_by_owner = self.rules.silences(grant)
+        self.tell(Joined(**participant.roster_entry.model_dump()))
         self.participants[participant.participant] = participant
         self.empty_since = None
         if request.has_socket:
@@ -153,10 +140,10 @@ class Room:
             participant.set_language(language)
         participant.send(self._welcome(participant, resumed=True))
         if request.last_seq is not None:
-            missed = older + self.events_after(older[-1].seq if older else request.last_seq)
+            missed = older + self.history.after(older[-1].seq if older else request.last_seq)
         else:
             since = (lost_at or time.monotonic()) - _RESUME_OVERLAP_S
-            missed = self._replay.since(since)
+            missed = self.history.since(since)
         participant.outbox.put_backlog([event.text for event in missed])
         if is_renamed:
             self.announce(participant)
@@ -167,6 +154,10 @@ class Room:
             "participant resumed",
             extra={"room": self.name, "participant": participant.participant},
         )
+
+    def _name_of(self, participant: str) -> str | None:
+        who = self.participants.get(participant)
+        return None if who is None else who.name
 
     def find(self, resume: str) -> Participant | None:
         return next((p for p in self.participants.values() if p.resume == resume), None)
@@ -181,7 +172,7 @@ class Room:
             participant.outbox.end(reason, encode(Bye(reason=reason)))
         if not self.participants:
             self.empty_since = time.monotonic()
-        self._tell(Left(participant=participant.participant, reason=reason))
+        self.tell(Left(participant=participant.participant, reason=reason))
         self.house.store.participant_left(self.id, participant.participant, time.time())
         log.info(
             "participant left",
@@ -199,7 +190,7 @@ class Room:
         self.leave(participant, "removed")
         if token_id is None:
             return
-        self._barred.add(token_id)
+        self.rules.bar(token_id)
         for other in list(self.participants.values()):
             if other.grant.token_id == token_id:
                 self.leave(other, "removed")
@@ -211,7 +202,7 @@ class Room:
         """By the owner: until they may speak again, also where they come in anew."""
         token_id = participant.grant.token_id
         if token_id is not None:
-            (self._silenced.add if held else self._silenced.discard)(token_id)
+            self.rules.silence(token_id, held)
         for other in list(self.participants.values()):
             if other is participant or (token_id and other.grant.token_id == token_id):
                 other.hold_muted(held)
@@ -234,11 +225,13 @@ class Room:
         if not participant.has_left:
             message = Updated(**participant.roster_entry.model_dump())
             # whoever has not read the last one yet needs only this
-            self._tell(message, replaces=f"updated {participant.participant}")
+            self.tell(message, replaces=f"updated {participant.participant}")
 
-    def tell_all(self, message: ServerMessage) -> None:
-        """Send a message to every socket."""
-        self._tell(message)
+    def tell(self, message: ServerMessage, replaces: str | None = None) -> None:
+        """Send a message to every socket, in place of an earlier one that still waits."""
+        text = encode(message)
+        for participant in list(self.participants.values()):
+            participant.send_text(text, replaces)
 
     # Speakers
 
@@ -320,38 +313,6 @@ class Room:
             time.time(),
         )
 
-    async def older_events(self, seq: int, limit: int = 5_000) -> list[Event]:
-        """Finals and gaps after `seq` that have left memory. What cannot be read is missing."""
-        events: list[Event] = []
-        while seq + 1 < self.oldest_seq and len(events) < limit:
-            try:
-                page = await self.house.store.finals_after(self.id, seq, _PAGE)
-            except StoreError:
-                break
-            older = [stored for stored in page if stored.seq < self.oldest_seq]
-            if not older:
-                break
-            events += [self._replayed(stored) for stored in older]
-            seq = older[-1].seq
-        return events
-
-    def _replayed(self, stored: StoredEvent) -> Event:
-        message = wire.stored_message(self.name, stored)
-        who = self.participants.get(message.participant)
-        if not message.name and who is not None:
-            message = message.model_copy(update={"name": who.name})
-        return Event(stored.seq, message.type, encode(message), None, True, 0.0)
-
-    def events_after(self, seq: int) -> list[Event]:
-        """Events in memory that came after `seq`."""
-        return self._replay.after(seq)
-
-    @property
-    def oldest_seq(self) -> int:
-        """The first event still in memory, or the next to come."""
-        oldest = self._replay.oldest_seq
-        return self.seq + 1 if oldest is None else oldest
-
     def watch(self, watcher: "Watcher") -> None:
         """Call `watcher` with each caption and gap, as it is published."""
         self._watchers.append(watcher)
@@ -368,7 +329,7 @@ class Room:
         self.house.metrics.captions_skipped.inc(outbox.skipped)
 
     def _send(self, event: Event) -> None:
-        self._replay.push(event)
+        self.history.push(event)
         for participant in list(self.participants.values()):
             participant.deliver(event)
         if self._sse:
@@ -386,11 +347,6 @@ class Room:
             metrics.first_text_s.observe(timing.first_text_s)
         if timing.final_s is not None:
             metrics.final_s.observe(timing.final_s)
-
-    def _tell(self, message: ServerMessage, replaces: str | None = None) -> None:
-        text = encode(message)
-        for participant in list(self.participants.values()):
-            participant.send_text(text, replaces)
 
     def _welcome(self, participant: Participant, *, resumed: bool) -> Welcome:
         return Welcome(

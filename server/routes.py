@@ -169,7 +169,7 @@ class Routes:
         name, grant = await self._admit(request)
         room = self._lobby.rooms.get(name)
         if room is not None:
-            room.check(grant)
+            room.rules.check(grant)
             return web.json_response(summary(room))
         ended = await self._house.store.ended_room(name)
         if ended is None:
@@ -184,7 +184,7 @@ class Routes:
         room = self._lobby.rooms.get(name)
         if room is None or room.is_ended:
             raise _no_room()
-        room.check_in(grant)
+        room.rules.check_in(grant)
         limits, address = self._house.limits, request.remote or ""
         limits.take_read(address, time.monotonic())
         limits.check_listeners(room.sse_listeners)
@@ -197,7 +197,7 @@ class Routes:
     async def transcript(self, request: web.Request) -> web.Response:
         name, grant = await self._admit(request)
         if (room := self._lobby.rooms.get(name)) is not None:
-            room.check(grant)
+            room.rules.check(grant)
         self._house.limits.take_read(request.remote or "", time.monotonic())
         kind = request.match_info["kind"]
         said = await self._house.store.transcript(name)

@@ -58,6 +58,9 @@ async def served(folder: Path) -> AsyncIterator[Served]:
             "TRANSCRIBER__ENGINE": "scripted",
             "TRANSCRIBER__VAD": "energy",
             "DATA_DIR": "said",
+            # a machine that is busy elsewhere keeps nobody out
+            "ADMISSION__MAX_CPU": "1",
+            "ADMISSION__MAX_LOOP_LAG_MS": "10000",
         },
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

@@ -164,7 +164,7 @@ async def test_what_is_asked_has_to_be_said_clearly(http: Http, lobby: Lobby, bo
     await join(lobby, token=SPEAKER)
     answer = await http.post(f"{ROOM}/lock", headers=bearing(OWNER), data=body)
     assert (answer.status, (await answer.json())["error"]["code"]) == (400, "bad_request")
-    assert not room_of(lobby).is_locked
+    assert not room_of(lobby).rules.is_locked
 
 
 async def test_each_act_leaves_a_line_without_a_name(

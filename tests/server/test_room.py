@@ -5,6 +5,7 @@ import pytest
 from media.peer import Peer
 from server.lobby import Lobby
 from server.outbox import FINALS_AT_MOST, Outbox
+from server.replay import MOST, TOGETHER
 from signaling.errors import Refused
 from tests.server.rooms import caption, end_room, gap, join, received, room_of, types
 from transcriber.types import GapReason, Timing
@@ -319,12 +320,12 @@ async def test_who_is_away_does_not_hold_up_the_others(lobby: Lobby) -> None:
 async def test_the_newest_five_hundred_events_stay_in_memory(lobby: Lobby) -> None:
     ada = await join(lobby)
     room = room_of(lobby)
-    assert room.oldest_seq == 1
-    for number in range(510):
+    assert room.history.oldest_seq == 1
+    for number in range(MOST + TOGETHER):
         room.publish(ada, caption(ada, utterance=number))
         await received(ada)
-    assert room.oldest_seq == 11
-    assert [event.seq for event in room.events_after(507)] == [508, 509, 510]
+    assert room.history.oldest_seq == TOGETHER + 1
+    assert [event.seq for event in room.history.after(517)] == [518, 519, 520]
 
 
 async def test_a_whip_speaker_reads_nothing(lobby: Lobby) -> None:

@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 import server.talk_bot
-from server.machine import give_back, resident_bytes
+from server.machine import resident_bytes
 from server.participant import Participant as InRoom
 from signaling import hpb
 from soak.talk.nextcloud import OUT_OF_CALL
@@ -18,6 +18,7 @@ from soak.talk.stack import TalkStack
 from tests.clients import until
 from tests.talk.calls import ROOM, all_closed, final_from, over, sounds, the_call
 from tests.talk.conftest import Bot
+from transcriber.trim import give_back
 
 CALLS = 50
 
