@@ -6,11 +6,13 @@ both prove to have lies beside the socket, in a file that only this user can rea
 """
 
 import asyncio
+import fcntl
 import logging
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from transcriber.breaker import Breaker
@@ -87,14 +89,18 @@ class Supervisor:
         return self._child.pid
 
     async def run(self) -> None:
-        """Keep a worker running until cancelled. Raises `EngineError` if the engine cannot
-        start the first time: nobody need wait for it."""
+        """Keep a worker running until cancelled. Raises `EngineError` where another keeps one on
+        this socket, or if the engine cannot start the first time: nobody need wait for it."""
         if self._socket.exists() and not self._socket.is_socket():
             raise EngineError(f"{self._socket} is there and no socket")
-        try:
-            key = make_key(self._socket)
-        except OSError as error:
-            raise EngineError(f"no key beside the socket: {error.strerror}") from None
+        with _kept(self._socket):
+            try:
+                key = make_key(self._socket)
+            except OSError as error:
+                raise EngineError(f"no key beside the socket: {error.strerror}") from None
+            await self._keep(key)
+
+    async def _keep(self, key: bytes) -> None:
         first = True
         while True:
             started = time.monotonic()
@@ -114,6 +120,28 @@ class Supervisor:
             wait_s = self._breaker.failed(time.monotonic())
             self._log.warning("the worker is replaced", extra={"reason": f"it ended with {code}"})
             await asyncio.sleep(wait_s)
+
+
+@contextmanager
+def _kept(socket: Path) -> Iterator[None]:
+    """By one process alone, as long as it lives. The file of the lock stays: who waits for one
+    that is removed has another than who comes then. Raises `EngineError`."""
+    lock = None
+    try:
+        path = socket.with_name(socket.name + ".lock")
+        # nobody else may hold it
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if lock is not None:
+            os.close(lock)
+        if isinstance(error, BlockingIOError):
+            raise EngineError(f"another keeps a worker on {socket} already") from None
+        raise EngineError(f"no lock beside the socket: {error.strerror}") from None
+    try:
+        yield
+    finally:
+        os.close(lock)
 
 
 def key_file(socket: Path) -> Path:

@@ -30,6 +30,7 @@ from transcriber.errors import (
     WorkerError,
 )
 from transcriber.scheduler import Scheduler
+from transcriber.trim import give_back
 from transcriber.types import (
     SAMPLE_RATE,
     BatchReport,
@@ -54,6 +55,9 @@ _LAST_WORDS_S = 0.5
 _PROGRESS_STEP = 0.01
 # A server that does not read its answers is dropped beyond this, not waited for.
 _WRITE_CEILING_BYTES = 8 << 20
+
+# What waited while the engine could not would be kept for ever.
+_GIVE_BACK_EVERY_S = 30.0
 
 log = logging.getLogger("roomscribe.worker")
 
@@ -83,7 +87,8 @@ class Worker:
         server = await asyncio.start_unix_server(self._serve, path)
         os.chmod(path, 0o600)
         print(LISTENING, flush=True)  # noqa: T201 - tells the parent that it can connect
-        tasks = [asyncio.create_task(self._beat()), asyncio.create_task(self._work_forever())]
+        work = (self._beat(), self._work_forever(), _give_back_now_and_then())
+        tasks = [asyncio.create_task(each) for each in work]
         try:
             await asyncio.gather(*tasks)  # neither ends but by failing
         finally:
@@ -258,6 +263,12 @@ class Worker:
             writer.transport.abort()
             return
         writer.write(frame)
+
+
+async def _give_back_now_and_then() -> None:
+    while True:
+        await asyncio.sleep(_GIVE_BACK_EVERY_S)
+        await asyncio.to_thread(give_back)
 
 
 def given_up(window: Window, reason: GapReason) -> Hypothesis:

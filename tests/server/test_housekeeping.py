@@ -10,7 +10,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from server import machine
 from server.app import serve
 from server.config import Settings
 from server.housekeeping import (
@@ -21,6 +20,7 @@ from server.housekeeping import (
     Crowd,
     Housekeeping,
 )
+from transcriber import trim
 
 MANY = FEW + 1
 
@@ -67,7 +67,7 @@ class Ring:
 def trims(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[threading.Thread]]:
     """The threads in which memory was given back; collections are by hand."""
     threads: list[threading.Thread] = []
-    monkeypatch.setattr(machine, "give_back", lambda: threads.append(threading.current_thread()))
+    monkeypatch.setattr(trim, "give_back", lambda: threads.append(threading.current_thread()))
     gc.disable()
     try:
         yield threads
@@ -135,19 +135,6 @@ async def test_it_looks_by_itself(trims: list[threading.Thread]) -> None:
             await asyncio.sleep(0.05)
     task.cancel()
     await asyncio.wait({task})
-
-
-def test_memory_that_the_allocator_keeps_goes_back() -> None:
-    ballast = [bytes(1000) for _ in range(100_000)]
-    # The allocator gives back by itself what is at the end: something has to stand behind.
-    behind = [bytes(1000) for _ in range(100)]
-    del ballast
-    kept = machine.resident_bytes()
-
-    machine.give_back()
-
-    assert kept - machine.resident_bytes() > 50_000_000
-    assert behind
 
 
 async def test_a_server_that_serves_collects_by_hand(

@@ -258,6 +258,19 @@ async def test_a_file_that_is_no_socket_is_left_alone(folder: Path) -> None:
     assert (folder / "s").read_text() == "precious"
 
 
+async def test_a_socket_has_one_who_keeps_it(folder: Path) -> None:
+    server = Sharing(folder / "s")
+    async with running(Supervisor(EngineOptions("scripted"), folder / "s"), server.shared):
+        await server.connected()
+        with pytest.raises(EngineError, match="another"):
+            await Supervisor(EngineOptions("scripted"), folder / "s").run()
+        assert (folder / "s").is_socket()
+    # whoever comes after them takes over
+    again = Sharing(folder / "s")
+    async with running(Supervisor(EngineOptions("scripted"), folder / "s"), again.shared):
+        await again.connected()
+
+
 # The command
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.clients import until
 from tests.speech import tone
 from tests.transcriber.builders import tail_of, window
 from tests.transcriber.workers import (
@@ -655,3 +656,16 @@ def test_what_is_given_up_says_why_and_for_whom() -> None:
     assert (lost.stream, lost.utterance, lost.revision) == ("ada", 4, 2)
     assert (lost.is_final, lost.absorbed, lost.lost) == (True, (5,), GapReason.ENGINE)
     assert (lost.text, lost.words) == ("", ())
+
+
+async def test_memory_goes_back_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = 0
+
+    def count() -> None:
+        nonlocal times
+        times += 1
+
+    monkeypatch.setattr("transcriber.worker.give_back", count)
+    monkeypatch.setattr("transcriber.worker._GIVE_BACK_EVERY_S", 0.01)
+    async with working(HandEngine()):
+        await until(lambda: times > 2)
