@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import NoReturn
 
 from media.sockets import MediaLoop
-from server import invite, logs, talk_check
+from server import invite, logs, machine, talk_check
 from server.app import CannotListen, serve
 from server.config import BadSettings, Settings, as_json, describe, load_settings
 from server.doors import fault_of
@@ -98,6 +98,7 @@ def _load(arguments: argparse.Namespace) -> Settings:
 
 def _serve(settings: Settings) -> None:
     logs.configure(settings.server.log_level)
+    machine.allow_files()
     try:
         with asyncio.Runner(loop_factory=MediaLoop) as runner:
             runner.run(serve(settings))

@@ -1,5 +1,6 @@
-"""Who may still come in: speakers are admitted while the event loop, the processor and the
-memory allow, so that those inside keep their quality. Pure: measurements come in.
+"""Who may still come in: speakers are admitted while the event loop, the processor, the memory and
+the files that may be open allow, so that those inside keep their quality. Pure: measurements come
+in.
 """
 
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 # What a speaker is taken to cost before enough are here to measure (docs/performance.md).
 _ASSUMED_CPU = 0.002  # of one core
 _ASSUMED_BYTES = 500_000
+_ASSUMED_FILES = 4  # their sockets
 _ENOUGH_SPEAKERS = 10
 
 
@@ -18,6 +20,7 @@ class Ceilings:
     cpu: float = 0.85  # of one core: this process has one thread that matters
     memory: float = 0.8  # of the cgroup's limit, or the machine's
     speakers: int = 0
+    files: float = 0.9  # of those that may be open: who only reads needs one, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,8 @@ class Measured:
     memory_used: int
     memory_limit: int
     own_bytes: int
+    files: int  # open
+    files_limit: int
     speakers: int
 
 
@@ -38,9 +43,10 @@ class Admission:
 
     def __init__(self, limits: Ceilings) -> None:
         self._limits = limits
-        self._now = Measured(0.0, 0.0, 0, 0, 0, 0)
+        self._now = Measured(0.0, 0.0, 0, 0, 0, 0, 0, 0)
         self._idle_cpu: float | None = None
         self._idle_bytes: int | None = None
+        self._idle_files: int | None = None
         self._room = 0
         self._scarce = ""  # what is least, in `room`
         self._pending = 0  # admitted, and neither come nor failed
@@ -62,11 +68,15 @@ class Admission:
         self._now = now
         self._came = 0
         if now.speakers == 0:
-            self._idle_bytes = now.own_bytes
+            self._idle_bytes, self._idle_files = now.own_bytes, now.files
             if now.cpu:
                 # The least: seconds in which many are about to come are not idle.
                 self._idle_cpu = min(self._idle_cpu or now.cpu, now.cpu)
         self._room, self._scarce = self._find_room()
+
+    def none_left(self, scarce: str) -> None:
+        """Nobody comes in until the next measurement: there was no `scarce` to make this one."""
+        self._room, self._scarce = 0, scarce
 
     def admit(self) -> bool:
         """Whether one more speaker may come in now."""
@@ -84,22 +94,30 @@ class Admission:
         now, limits = self._now, self._limits
         if now.loop_lag_s > limits.loop_lag_s:
             return 0, "loop_lag"
-        cpu_each, bytes_each = self._find_cost()
+        cpu_each, bytes_each, files_each = self._find_cost()
         left = [
             ((limits.cpu - now.cpu) / cpu_each, "cpu"),
             ((limits.memory * now.memory_limit - now.memory_used) / bytes_each, "memory"),
+            ((limits.files * now.files_limit - now.files) / files_each, "files"),
         ]
         if limits.speakers:
             left.append((limits.speakers - now.speakers, "speakers"))
         room, scarce = min(left)
         return int(room), scarce
 
-    def _find_cost(self) -> tuple[float, float]:
-        """What each speaker costs of the processor, and in memory."""
+    def _find_cost(self) -> tuple[float, float, float]:
+        """What each speaker costs of the processor, in memory, and in files."""
         now = self._now
         if now.speakers < _ENOUGH_SPEAKERS:
-            return _ASSUMED_CPU, _ASSUMED_BYTES
+            return _ASSUMED_CPU, _ASSUMED_BYTES, _ASSUMED_FILES
         cpu_each = (now.cpu - (self._idle_cpu or 0.0)) / now.speakers
         bytes_each = (now.own_bytes - (self._idle_bytes or now.own_bytes)) / now.speakers
+        files_each = (now.files - (self._idle_files or now.files)) / now.speakers
+        # Those of readers are not the speakers'.
+        files_each = min(_ASSUMED_FILES * 2, files_each)
         # Half of what is assumed at least: many may be silent now.
-        return max(_ASSUMED_CPU / 2, cpu_each), max(_ASSUMED_BYTES / 2, bytes_each)
+        return (
+            max(_ASSUMED_CPU / 2, cpu_each),
+            max(_ASSUMED_BYTES / 2, bytes_each),
+            max(_ASSUMED_FILES / 2, files_each),
+        )

@@ -153,6 +153,7 @@ def _lobby(settings: Settings, store: Store) -> Lobby:
             ceilings.max_cpu,
             ceilings.max_memory,
             ceilings.max_speakers,
+            ceilings.max_files,
         )
     )
     metrics = Metrics()

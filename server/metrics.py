@@ -187,6 +187,12 @@ class Metrics:
         self.memory_bytes = Gauge(
             "roomscribe_memory_bytes", "Resident memory of the server", registry=r
         )
+        self.open_files = Gauge(
+            "roomscribe_open_files", "Files and sockets that the server has open", registry=r
+        )
+        self.open_files_limit = Gauge(
+            "roomscribe_open_files_limit", "How many the server may have open", registry=r
+        )
 
         self._begin()
 

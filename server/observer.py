@@ -1,6 +1,8 @@
 """`Observer`: reads what the metrics show of the rooms, and how late the event loop is."""
 
 import asyncio
+import errno
+import logging
 import time
 
 from media.sockets import until_next_sweep
@@ -10,10 +12,14 @@ from server.lobby import Lobby
 
 _MEASURE_EVERY_S = 1.0
 
+log = logging.getLogger("roomscribe.server")
+
 
 class Observer:
     def __init__(self, lobby: Lobby) -> None:
         self._lobby = lobby
+        self._last: Measured | None = None
+        self._is_blind = False
 
     async def run(self) -> None:
         """Measure the event loop's lag, and each second what decides on admission, until
@@ -40,10 +46,21 @@ class Observer:
         return sum(len(room.peers) for room in self._lobby.rooms.values())
 
     def _measure(self, loop_lag_s: float, cpu: float) -> None:
-        used, limit = machine.memory()
-        self._lobby.house.admission.measure(
-            Measured(loop_lag_s, cpu, used, limit, machine.resident_bytes(), self.speakers())
-        )
+        try:
+            used, limit = machine.memory()
+            own, files = machine.resident_bytes(), machine.open_files()
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+            # There is no file left to look with; who is here is not to end with it.
+            if not self._is_blind:
+                log.warning("the machine cannot be measured", extra={"error": error.strerror})
+            self._is_blind = True
+            self._lobby.house.admission.none_left("files")
+            return
+        self._is_blind = False
+        self._last = Measured(loop_lag_s, cpu, used, limit, own, *files, self.speakers())
+        self._lobby.house.admission.measure(self._last)
 
     def collect(self) -> None:
         """Set the gauges; called on a scrape."""
@@ -70,5 +87,8 @@ class Observer:
         metrics.store_pending.set(store.pending)
         metrics.store_lost.set(store.lost)
         metrics.tasks.set(len(asyncio.all_tasks()))
-        metrics.memory_bytes.set(machine.resident_bytes())
+        if self._last is not None:
+            metrics.memory_bytes.set(self._last.own_bytes)
+            metrics.open_files.set(self._last.files)
+            metrics.open_files_limit.set(self._last.files_limit)
         metrics.admissible.set(house.admission.admissible)

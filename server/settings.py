@@ -290,7 +290,7 @@ class RoomSettings(Group):
 
 class AdmissionSettings(Group):
     max_speakers: int = Field(
-        0, ge=0, description="Most speakers at a time; 0 lets the three below decide."
+        0, ge=0, description="Most speakers at a time; 0 lets the four below decide."
     )
     max_loop_lag_ms: float = Field(
         100.0, gt=0, description="No speaker is admitted after a second with a longer stall."
@@ -300,6 +300,9 @@ class AdmissionSettings(Group):
     )
     max_memory: float = Field(
         0.8, gt=0, le=1, description="Nor beyond this share of the cgroup's or machine's memory."
+    )
+    max_files: float = Field(
+        0.9, gt=0, le=1, description="Nor beyond this share of the files it may open (`ulimit -n`)."
     )
 
 

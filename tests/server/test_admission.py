@@ -14,9 +14,11 @@ def measured(
     used: int = 1 * GB,
     limit: int = 10 * GB,
     own: int = 100 << 20,
+    files: int = 30,
+    most_files: int = 20_000,
     speakers: int = 0,
 ) -> Measured:
-    return Measured(lag_s, cpu, used, limit, own, speakers)
+    return Measured(lag_s, cpu, used, limit, own, files, most_files, speakers)
 
 
 def come(admission: Admission) -> bool:
@@ -38,6 +40,7 @@ def test_before_anything_is_measured_everyone_comes_in() -> None:
         (measured(lag_s=0.2), "loop_lag"),
         (measured(cpu=0.9), "cpu"),
         (measured(used=9 * GB), "memory"),
+        (measured(files=925, most_files=1_024), "files"),
         (measured(speakers=5), "speakers"),
     ],
 )
@@ -55,6 +58,31 @@ def test_what_is_left_is_divided_by_what_a_speaker_costs_here() -> None:
     admission.measure(measured(cpu=0.25, own=(100 + 50) << 20, speakers=100))
     # 0.6 of a core is left, and a speaker costs 0.002 of one
     assert admission.admissible == 300
+
+
+def test_files_are_counted_as_they_come() -> None:
+    admission = Admission(Ceilings())
+    admission.measure(measured(files=30, most_files=1_000))
+    assert admission.admissible == 217  # of four each, as long as nobody is here
+    admission.measure(measured(files=330, most_files=1_000, speakers=50))
+    assert admission.admissible == 95
+
+
+def test_files_of_readers_are_not_charged_to_speakers() -> None:
+    admission = Admission(Ceilings())
+    admission.measure(measured(files=30, most_files=4_000))
+    admission.measure(measured(files=370, most_files=4_000, speakers=10))
+    assert admission.admissible == 403
+
+
+def test_without_a_measurement_nobody_comes_in() -> None:
+    admission = Admission(Ceilings())
+    admission.measure(measured())
+    admission.none_left("files")
+    assert not admission.admit()
+    assert admission.reason == "files"
+    admission.measure(measured())
+    assert admission.admit()
 
 
 def test_memory_limits_too() -> None:

@@ -1,10 +1,11 @@
-"""Memory and its limit, where the kernel says them."""
+"""Memory, files and their limits, where the kernel says them."""
 
+import resource
 from pathlib import Path
 
 import pytest
 
-from server.machine import memory, resident_bytes
+from server.machine import allow_files, memory, open_files, resident_bytes
 
 MB = 1 << 20
 OF_MACHINE = (600 * MB, 1000 * MB)
@@ -104,3 +105,32 @@ def test_the_machine_has_memory_and_we_use_some() -> None:
     used, limit = memory()
     assert 0 < used < limit
     assert 0 < resident_bytes() < limit
+
+
+# Files
+
+
+def test_open_files_are_counted(tmp_path: Path) -> None:
+    before, _ = open_files()
+    with (tmp_path / "one").open("w"), (tmp_path / "two").open("w"):
+        assert open_files()[0] == before + 2
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "wanted", "allowed"),
+    [
+        (256, 4_096, 1_000, 1_000),
+        (256, 512, 1_000, 512),
+        (2_000, 4_096, 1_000, 2_000),
+        (256, resource.RLIM_INFINITY, 1_000, 1_000),
+        (resource.RLIM_INFINITY, resource.RLIM_INFINITY, 1_000, resource.RLIM_INFINITY),
+    ],
+)
+def test_as_many_files_are_allowed_as_may_be(
+    monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, wanted: int, allowed: int
+) -> None:
+    limits = [soft, hard]
+    monkeypatch.setattr(resource, "getrlimit", lambda _: tuple(limits))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, both: limits.__setitem__(slice(2), both))
+    allow_files(wanted)
+    assert limits == [allowed, hard]
