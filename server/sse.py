@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 
 from aiohttp import web
@@ -16,6 +17,7 @@ _PAGE = 200
 # A reader that takes nothing for so long is let go: nothing else ends a write to a connection
 # that is open and not read.
 _WRITE_S = 20.0
+_UNSENT_BYTES = 16 * 1024
 
 
 async def serve_captions(
@@ -36,38 +38,56 @@ async def serve_captions(
         # Subscribed first: what is published while the past is sent waits in the outbox.
         live_from = room.seq
         await response.prepare(request)
+        _keep_little_unsent(request)
         with contextlib.suppress(ConnectionError):
             if after is not None:
                 async for event in _missed(room, after, live_from):
-                    await _send(response, event.as_sse)
-            await _live(response, outbox)
+                    await _send(request, response, event.as_sse)
+            await _live(request, response, outbox)
     except TimeoutError:
+        outbox.end("slow_reader")
         if request.transport is not None:
             request.transport.abort()
     finally:
+        if outbox.reason == "slow_reader":
+            room.house.metrics.listeners_dropped.inc()
         room.unsubscribe(outbox)
     return response
 
 
-async def _live(response: web.StreamResponse, outbox: Outbox) -> None:
+def _keep_little_unsent(request: web.Request) -> None:
+    """What a reader does not take is to wait in the `Outbox`, which sees it, and neither in the
+    kernel, which takes megabytes, nor before it. A page's socket is found dead by its pings."""
+    transport = request.transport
+    if transport is None:
+        return
+    transport.set_write_buffer_limits(_UNSENT_BYTES)
+    connected = transport.get_extra_info("socket")
+    if connected is not None and connected.family in (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError):  # a kernel that does not know it
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
+
+
+async def _live(request: web.Request, response: web.StreamResponse, outbox: Outbox) -> None:
     while True:
         try:
             async with asyncio.timeout(_COMMENT_S):
                 text = await anext(outbox)
         except TimeoutError:
-            await _send(response, ": still here\n\n")
+            await _send(request, response, ": still here\n\n")
             continue
         except StopAsyncIteration:
             break
-        await _send(response, text)
+        await _send(request, response, text)
     if outbox.reason is not None:
-        await _send(response, f'event: bye\ndata: {{"reason":"{outbox.reason}"}}\n\n')
+        await _send(request, response, f'event: bye\ndata: {{"reason":"{outbox.reason}"}}\n\n')
 
 
-async def _send(response: web.StreamResponse, text: str) -> None:
+async def _send(request: web.Request, response: web.StreamResponse, text: str) -> None:
     """Raises `TimeoutError` if the reader does not take it."""
     async with asyncio.timeout(_WRITE_S):
         await response.write(text.encode())
+        await request.writer.drain()  # `write` lets 64 kB wait first
 
 
 async def _missed(room: Room, after: int, until: int) -> AsyncIterator[Event]:
@@ -76,11 +96,13 @@ async def _missed(room: Room, after: int, until: int) -> AsyncIterator[Event]:
         # an id of an earlier room of this name: all of this one is new to the reader
         after = 0
     # again and again: while these are sent, others may leave memory
-    while older := await room.older_events(after, _PAGE):
+    while older := await room.history.older(after, _PAGE):
         for event in older:
+            if event.seq > until:
+                return  # memory has moved on: that one waits in the outbox
             after = event.seq
             yield event
-    for event in room.events_after(after):
+    for event in room.history.after(after):
         if event.seq <= until:
             yield event
 

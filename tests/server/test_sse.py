@@ -1,5 +1,6 @@
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -8,9 +9,10 @@ import pytest
 from aiohttp import ClientResponse, web
 from aiohttp.test_utils import TestClient
 
+from server import replay
 from server.lobby import Lobby
 from server.participant import Participant
-from server.replay import MOST
+from server.replay import MOST, TOGETHER
 from server.room import Room
 from tests.clients import until
 from tests.server.rooms import caption, gap, join, received, room_of
@@ -150,8 +152,8 @@ async def test_beyond_what_is_in_memory_finals_come_from_the_store(
     room = room_of(lobby)
     await say(room, ada, 300, interims=2)  # 900 events, every third a final
     room.publish(ada, gap(ada))
-    in_memory_from = 901 - MOST + 1
-    assert room.oldest_seq == in_memory_from
+    in_memory_from = room.history.oldest_seq
+    assert MOST <= 902 - in_memory_from < MOST + TOGETHER
     async with reading(http, last) as reader:
         ids = await reader.ids_until(901)
     old = [seq for seq in range(last + 1, in_memory_from) if seq % 3 == 0]
@@ -166,8 +168,8 @@ async def test_what_comes_from_the_store_is_what_was_sent(http: Http, lobby: Lob
         room.publish(ada, caption(ada, "We meet.", utterance=17, revision=4))
         room.publish(ada, gap(ada))
         sent = [await reader.next(), await reader.next()]
-    await say(room, ada, MOST)
-    assert room.oldest_seq > 2
+    await say(room, ada, MOST + TOGETHER)
+    assert room.history.oldest_seq > 2
     async with reading(http, 0) as reader:
         replayed = [await reader.next(), await reader.next()]
     for before, after in zip(sent, replayed, strict=True):
@@ -200,13 +202,32 @@ async def test_what_is_said_while_the_past_is_sent_comes_once_and_in_order(
     assert ids + rest + last == list(range(1, 1232))
 
 
+async def test_what_leaves_memory_while_the_past_is_sent_comes_once(
+    http: Http, lobby: Lobby, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada = await join(lobby)
+    room = room_of(lobby)
+    await say(room, ada, 600)
+    older, last = room.history.older, 1300
+
+    async def older_and_more(seq: int, limit: int) -> list[replay.Event]:
+        """While it reads, more is said than memory keeps."""
+        for utterance in range(room.seq, last):
+            room.publish(ada, caption(ada, utterance=utterance))
+        return await older(seq, limit)
+
+    monkeypatch.setattr(room.history, "older", older_and_more)
+    async with reading(http, 0) as reader:
+        assert await reader.ids_until(last) == list(range(1, last + 1))
+
+
 async def test_without_the_store_a_reader_gets_what_is_in_memory(http: Http, lobby: Lobby) -> None:
     ada = await join(lobby)
     room = room_of(lobby)
-    await say(room, ada, 510)
+    await say(room, ada, MOST + TOGETHER)
     await lobby.house.store.close()
     async with reading(http, 0) as reader:
-        assert await reader.ids_until(510) == list(range(11, 511))
+        assert await reader.ids_until(MOST + TOGETHER) == list(range(TOGETHER + 1, 521))
 
 
 async def test_an_id_of_an_earlier_room_of_this_name_begins_anew(http: Http, lobby: Lobby) -> None:
@@ -263,6 +284,29 @@ async def test_there_is_nothing_to_read_of_a_room_that_is_ending(http: Http, lob
     answer = await http.get(PATH)
     assert answer.status == 404
     assert (await answer.json())["error"]["code"] == "no_such_room"
+
+
+async def test_what_a_reader_does_not_take_waits_where_it_is_seen(
+    http: Http, lobby: Lobby, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel would take megabytes, which are minutes of a room."""
+    monkeypatch.setattr("server.sse._WRITE_S", 0.2)
+    ada = await join(lobby)
+    room = room_of(lobby)
+    waiting = 0
+    with socket.socket() as reader:
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        reader.connect(("127.0.0.1", http.port))
+        reader.sendall(f"GET {PATH} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        await until(lambda: room.sse_listeners == 1)
+        async with asyncio.timeout(20):
+            while room.sse_listeners:
+                room.publish(ada, caption(ada, "word " * 400))
+                waiting += 2_000
+                await received(ada)
+                await asyncio.sleep(0.01)
+    assert waiting < 150_000
+    assert lobby.house.metrics.registry.get_sample_value("roomscribe_listeners_dropped_total") == 1
 
 
 async def test_a_reader_who_goes_away_is_forgotten(http: Http, lobby: Lobby) -> None:
