@@ -19,6 +19,7 @@ from soak.run import Run
 from soak.scenario import BadScenario, Scenario, load_scenario, seconds
 from soak.server import CannotServe
 from soak.talk.stack import CannotStart, check_installed
+from soak.token import add_token
 
 _USAGE = 2
 
@@ -31,7 +32,7 @@ def main() -> None:
     try:
         folder = Folder(given.resume) if given.resume else _begin(given)
         folder.what()
-        asyncio.run(_run(folder))
+        asyncio.run(_run(folder, given.token))
     except (BadScenario, CannotServe, CannotStart, OSError) as error:
         sys.stderr.write(f"soak: {error}\n")
         sys.exit(_USAGE)
@@ -50,6 +51,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--for", dest="for_s", type=_duration, default=600.0, metavar="10m|24h|7d")
     parser.add_argument("--url", help="a server that runs; else one is started")
+    add_token(parser)
     parser.add_argument("--out", type=Path, help="the run's folder; else soak-runs/ and the time")
     parser.add_argument("--memray", action="store_true", help="what is allocated, and where")
     parser.add_argument("--resume", type=Path, metavar="DIR", help="go on with a run")
@@ -84,11 +86,11 @@ def _begin(given: argparse.Namespace) -> Folder:
     return folder
 
 
-async def _run(folder: Folder) -> None:
+async def _run(folder: Folder, token: str | None) -> None:
     logging.getLogger("aioice").setLevel(logging.WARNING)
     scenario: Scenario = folder.scenario
     with shown(Board(scenario, folder.samples())) as board:
-        run = Run(folder, board.tell)
+        run = Run(folder, board.tell, token)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, run.stop)

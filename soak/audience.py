@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import json
 import math
+import socket
 import time
 from functools import partial
 from typing import Any
@@ -17,10 +18,13 @@ import aiohttp
 from soak.delivery import Delivery
 from soak.samples import Reading
 from soak.sse import LOST, SseReader, again_and_again, captions_of
+from soak.token import headers_of
 
-_NOT_READ_FOR_S = 60.0  # the server lets go of who does not read for 20 s
 _QUIET_S = 5.0
 _TIMEOUT = aiohttp.ClientTimeout(total=30)
+_NEVER = aiohttp.ClientTimeout(total=None)
+# The server lets go of them before, as soon as more waits than it lets wait; they are not told.
+_NOT_READ_FOR_S = 120.0
 _LOOKS = 12
 
 
@@ -31,8 +35,10 @@ class Audience:
         rooms: list[str],
         listeners: int,
         slow_readers: int = 0,
+        token: str | None = None,
     ) -> None:
         self._url = url
+        self._token = token
         self._pages = [(rooms[n % len(rooms)], f"Listener {n}") for n in range(listeners)]
         self._slow = [rooms[n % len(rooms)] for n in range(slow_readers)]
         self._deliveries = {room: Delivery() for room in rooms}
@@ -45,7 +51,9 @@ class Audience:
         """Read until cancelled, over connections that then are closed."""
         connector = aiohttp.TCPConnector(limit=0)
         async with (
-            aiohttp.ClientSession(connector=connector, timeout=_TIMEOUT) as session,
+            aiohttp.ClientSession(
+                connector=connector, timeout=_TIMEOUT, headers=headers_of(self._token)
+            ) as session,
             asyncio.TaskGroup() as tasks,
         ):
             for room, delivery in self._deliveries.items():
@@ -53,10 +61,10 @@ class Audience:
                 tasks.create_task(again_and_again(reader.once), name="soak-sse")
             for room, name in self._pages:
                 url = f"{self._url}/api/v1/rooms/{room}/ws"
-                page = _Page(session, url, name, self._deliveries[room])
+                page = _Page(session, url, name, self._token, self._deliveries[room])
                 tasks.create_task(again_and_again(page.once), name="soak-page")
             for room in self._slow:
-                sleeper = partial(_read_nothing, session, captions_of(self._url, room))
+                sleeper = partial(read_nothing, captions_of(self._url, room), self._token)
                 tasks.create_task(again_and_again(sleeper), name="soak-slow")
 
     @property
@@ -69,6 +77,13 @@ class Audience:
         for delivery in self._deliveries.values():
             delivery.judge(now)
         return Reading.of(self._deliveries.values())
+
+    def begin_anew(self) -> None:
+        """The server is another: its rooms are, too, and all of them are new to everyone."""
+        now = time.monotonic()
+        for delivery in self._deliveries.values():
+            delivery.begin_anew()
+            delivery.came("sse", now)
 
     @property
     def is_settled(self) -> bool:
@@ -101,21 +116,41 @@ class Audience:
         return SseReader(session, captions_of(self._url, room), came, take)
 
 
-async def _read_nothing(session: aiohttp.ClientSession, url: str) -> None:
-    async with session.get(url) as answer:
+async def read_nothing(url: str, token: str | None = None, for_s: float = _NOT_READ_FOR_S) -> None:
+    """Open a stream of captions and take nothing of it."""
+    connector = aiohttp.TCPConnector(socket_factory=_takes_little)
+    async with (
+        aiohttp.ClientSession(
+            connector=connector, timeout=_NEVER, headers=headers_of(token), read_bufsize=1024
+        ) as session,
+        session.get(url) as answer,
+    ):
         answer.raise_for_status()
-        await asyncio.sleep(_NOT_READ_FOR_S)
+        await asyncio.sleep(for_s)
+
+
+def _takes_little(address: aiohttp.AddrInfoType) -> socket.socket:
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    return made
 
 
 class _Page:
     """A page that reads and does not speak."""
 
     def __init__(
-        self, session: aiohttp.ClientSession, url: str, name: str, delivery: Delivery
+        self,
+        session: aiohttp.ClientSession,
+        url: str,
+        name: str,
+        token: str | None,
+        delivery: Delivery,
     ) -> None:
         self._session = session
         self._url = url
         self._name = name
+        self._token = token
         self._delivery = delivery
         self._resume = ""
         self._last_seq = 0
@@ -123,6 +158,8 @@ class _Page:
 
     async def once(self) -> None:
         hello: dict[str, object] = {"type": "hello", "version": 1, "name": self._name}
+        if self._token:
+            hello["token"] = self._token
         if self._resume:
             hello |= {"resume": self._resume, "last_seq": self._last_seq}
         async with self._session.ws_connect(self._url, heartbeat=10) as socket:

@@ -7,7 +7,7 @@ import asyncio
 import itertools
 import math
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
 import aiohttp
@@ -59,7 +59,8 @@ class Calls:
         speech = _speech()
         async with aiohttp.ClientSession(timeout=_TIMEOUT) as http, asyncio.TaskGroup() as tasks:
             for number in range(self._wanted.count):
-                goes_on = self._go_on(http, self._stack, f"soak{number}", speech)
+                lengths = lengths_of(number, self._wanted)
+                goes_on = self._go_on(http, self._stack, f"soak{number}", speech, lengths)
                 tasks.create_task(goes_on, name="soak-calls")
             try:
                 yield
@@ -79,12 +80,19 @@ class Calls:
         return Reading.of([self._past, *self._now])
 
     async def _go_on(
-        self, http: aiohttp.ClientSession, stack: TalkStack, token: str, speech: Samples
+        self,
+        http: aiohttp.ClientSession,
+        stack: TalkStack,
+        token: str,
+        speech: Samples,
+        lengths: Iterator[float],
     ) -> None:
-        for number in itertools.count(1):
+        for number, length_s in enumerate(lengths, start=1):
             names = [f"Caller {number}.{who}" for who in range(self._wanted.speakers)]
             try:
-                await self._hold(http, stack, token, names, speech, for_all=number % 2 == 0)
+                await self._hold(
+                    http, stack, token, names, speech, length_s, for_all=number % 2 == 0
+                )
             except* _TROUBLE as failure:
                 self.failed += 1
                 self._note(f"a call failed: {_why(failure)}")
@@ -99,6 +107,7 @@ class Calls:
         token: str,
         names: list[str],
         speech: Samples,
+        length_s: float,
         *,
         for_all: bool,
     ) -> None:
@@ -106,11 +115,18 @@ class Calls:
             self.opened += 1
             self._now.add(one.delivery)
             try:
-                await pause(self._ending, self._wanted.length)
+                await pause(self._ending, length_s)
                 await one.end(for_all=for_all)
             finally:
                 self._now.discard(one.delivery)
                 self._past = Reading.of([self._past, one.delivery])
+
+
+def lengths_of(call: int, wanted: TalkCalls) -> Iterator[float]:
+    """Of a call and of those that follow it: the first ones are cut, so that they do not all end
+    together."""
+    yield wanted.length * (1 - call / (2 * wanted.count))
+    yield from itertools.repeat(wanted.length)
 
 
 def _why(failure: BaseExceptionGroup[BaseException]) -> str:

@@ -53,6 +53,12 @@ class Delivery:
         )
         self._here.pop(listener, None)
 
+    def begin_anew(self) -> None:
+        """The room is another of that name, which counts from 1; who listened comes again."""
+        self._open.clear()
+        self._here.clear()
+        self._judged_to = 0
+
     def made(self, seq: int, now: float) -> None:
         """There is the final `seq`, whoever will be told."""
         if seq > self._judged_to and seq not in self._open:

@@ -3,12 +3,23 @@
 import contextlib
 import os
 import platform
+import resource
 from dataclasses import dataclass
 from pathlib import Path
 
 import aioice.ice
 
+_FILES = 65_536
 _TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def allow_files() -> None:
+    """Let this process, and those that it starts then, open as many as they may, up to what any
+    load needs: it has some three for each speaker, and a shell's usual 1,024 are few."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _FILES if hard < 0 else min(hard, _FILES)
+    if 0 <= soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,11 @@ from dataclasses import asdict, dataclass, field
 
 import aiohttp
 
+from soak.host import allow_files
 from soak.peer import LoadPeer, join_all
 from soak.sender import Network, Sender, Talker
 from soak.speech import Speech, encode, load_speech
+from soak.token import add_token, headers_of
 
 # Of a server that does not answer, or is gone.
 _TROUBLE = (aiohttp.ClientError, TimeoutError, ConnectionError)
@@ -41,6 +43,7 @@ class Load:
     cycles_per_minute: float = 0.0
     abrupt: float = 0.0
     network: Network = field(default_factory=Network)
+    token: str | None = field(default=None, repr=False)
 
     @property
     def room_names(self) -> list[str]:
@@ -54,6 +57,7 @@ class Crowd:
         self.load = load
         self.joined = 0
         self.failed = 0
+        self.why: Exception | None = None  # the last one failed
         self.left = 0
         self.abrupt = 0
         self.peers: list[LoadPeer] = []
@@ -70,12 +74,7 @@ class Crowd:
     async def gather(self) -> float:
         """Join everyone and begin to send; returns the seconds it took."""
         began = time.monotonic()
-        joined, self.failed = await join_all(
-            lambda _: self._make(), self.load.speakers, self.load.at_once
-        )
-        for peer in joined:
-            self.add(peer)
-        self._short = self.failed
+        self._short = await self._join(self.load.speakers, self.load.at_once)
         took_s = time.monotonic() - began
         self._sender.start()
         if self.load.cycles_per_minute:
@@ -101,11 +100,16 @@ class Crowd:
         except _TROUBLE:
             self.failed += 1  # the server did not take the leave
         wanted, self._short = 1 + self._short, 0
-        joined, failed = await join_all(lambda _: self._make(), wanted, 1)
-        self.failed += failed
-        self._short += failed
+        self._short += await self._join(wanted, 1)
+
+    async def _join(self, count: int, at_once: int) -> int:
+        """Returns how many could not."""
+        joined, failed = await join_all(lambda _: self._make(), count, at_once)
         for peer in joined:
             self.add(peer)
+        self.failed += len(failed)
+        self.why = failed[-1] if failed else self.why
+        return len(failed)
 
     async def let_go(self, peer: LoadPeer) -> None:
         self.peers.remove(peer)
@@ -177,8 +181,10 @@ class Crowd:
 @asynccontextmanager
 async def crowd(load: Load) -> AsyncIterator[Crowd]:
     """A crowd that has not gathered yet; it leaves with the context."""
+    allow_files()
     connector = aiohttp.TCPConnector(limit=load.at_once)
-    async with aiohttp.ClientSession(connector=connector) as session:
+    headers = headers_of(load.token)
+    async with aiohttp.ClientSession(connector=connector, headers=headers) as session:
         people = Crowd(load, session)
         try:
             yield people
@@ -190,10 +196,16 @@ async def run(load: Load, seconds: float) -> dict[str, object]:
     """Gather, speak for `seconds`, leave; returns what was done."""
     async with crowd(load) as people:
         joined_s = await people.gather()
-        _say(f"{len(people.peers)} joined in {joined_s:.1f} s, {people.failed} failed")
+        _say(
+            f"{len(people.peers)} joined in {joined_s:.1f} s, {people.failed} failed{_why(people)}"
+        )
         await asyncio.sleep(seconds)
         report = people.report()
     return {**report, "joined_s": round(joined_s, 2), "spoke_s": seconds}
+
+
+def _why(people: Crowd) -> str:
+    return "" if people.why is None else f", the last of them: {people.why}"
 
 
 def _say(text: str) -> None:
@@ -203,6 +215,7 @@ def _say(text: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m soak.load", description=__doc__)
     parser.add_argument("--url", default="http://127.0.0.1:8080")
+    add_token(parser)
     parser.add_argument("--speakers", type=int, default=10)
     parser.add_argument("--rooms", type=int, default=1)
     parser.add_argument("--for", dest="seconds", type=float, default=30.0)
@@ -231,6 +244,7 @@ def main() -> None:
         given.cycles,
         given.abrupt,
         Network(given.loss, given.jitter_ms, given.reorder, given.seed),
+        given.token,
     )
     with contextlib.suppress(KeyboardInterrupt):
         report = asyncio.run(run(load, given.seconds))

@@ -83,8 +83,11 @@ class LoadPeer:
 
         self._connection.on("connectionstatechange", note)
         await self._connection.setRemoteDescription(RTCSessionDescription(answer, "answer"))
-        async with asyncio.timeout(_CONNECT_S):
-            await connected.wait()
+        try:
+            async with asyncio.timeout(_CONNECT_S):
+                await connected.wait()
+        except TimeoutError:
+            raise TimeoutError(f"no connection within {_CONNECT_S:.0f} s") from None
         if self._connection.connectionState != "connected":
             raise TimeoutError("no connection")
         self._take_over(sender)
@@ -170,20 +173,19 @@ class _Locked:
 
 async def join_all(
     make: Callable[[int], LoadPeer], count: int, at_once: int
-) -> tuple[list[LoadPeer], int]:
-    """Join `count` speakers, `at_once` of them at a time; returns them and how many failed."""
+) -> tuple[list[LoadPeer], list[Exception]]:
+    """Join `count` speakers, `at_once` of them at a time; returns them, and why others failed."""
     gate = asyncio.Semaphore(at_once)
     joined: list[LoadPeer] = []
-    failed = 0
+    failed: list[Exception] = []
 
     async def one(number: int) -> None:
-        nonlocal failed
         async with gate:
             peer = make(number)
             try:
                 await peer.join()
-            except (Refused, TimeoutError, aiohttp.ClientError):
-                failed += 1
+            except (Refused, TimeoutError, aiohttp.ClientError) as error:
+                failed.append(error)
                 await peer.vanish()
             except asyncio.CancelledError:
                 await peer.vanish()

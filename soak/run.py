@@ -19,8 +19,9 @@ from soak.load import Crowd, Load, crowd
 from soak.pause import pause
 from soak.samples import Doing, Reading, Sample, Sampler
 from soak.sender import Network
-from soak.server import OURS, Server, free_port, serving, settings
+from soak.server import OURS, CannotServe, Server, free_port, serving, settings
 from soak.talk.stack import TalkStack, talk_stack
+from soak.token import VARIABLE, headers_of
 from soak.trouble import make_trouble
 
 SAMPLE_S = 5.0
@@ -45,13 +46,16 @@ class Progress:
 class Run:
     """A part of a run, from an empty server to an empty server."""
 
-    def __init__(self, folder: Folder, tell: Callable[[Progress], None]) -> None:
+    def __init__(
+        self, folder: Folder, tell: Callable[[Progress], None], token: str | None = None
+    ) -> None:
         what = folder.what()
         before = folder.samples()
         self._folder = folder
         self._tell = tell
         self._scenario = folder.scenario
         self._url: str | None = what["url"]
+        self._token = token  # kept in no file
         self._memray: bool = what["memray"]
         self._part = before[-1].part + 1 if before else 0
         self._from_s = before[-1].at if before else 0.0
@@ -81,9 +85,11 @@ class Run:
                 aiohttp.ClientSession(
                     connector=aiohttp.TCPConnector(limit=0),
                     timeout=aiohttp.ClientTimeout(total=30),
+                    headers=headers_of(self._token),
                 )
             )
             sampler = Sampler(session, url, pid)
+            await _knock(session, url)
             before = await self._rehearse(sampler, url, talk)
             self._mark(before)
             self._began = time.monotonic()
@@ -111,6 +117,8 @@ class Run:
         async with calls.going_on(), crowd(alone) as people:
             await people.gather()
             await asyncio.sleep(_SETTLE_S)
+        if people.failed:
+            raise CannotServe(f"the first speaker could not join: {people.why}")
         return await self._when_gone(lambda: self._take(sampler, Doing(), Reading(), Reading()))
 
     async def _talk(self, stack: AsyncExitStack) -> TalkStack | None:
@@ -135,7 +143,7 @@ class Run:
     def _audience(self, url: str) -> Audience:
         wanted = self._scenario
         rooms = self._load(url).room_names if wanted.speakers else []
-        return Audience(url, rooms, wanted.listeners, wanted.slow_readers)
+        return Audience(url, rooms, wanted.listeners, wanted.slow_readers, self._token)
 
     def _load(self, url: str) -> Load:
         wanted = self._scenario
@@ -149,6 +157,7 @@ class Run:
             cycles_per_minute=wanted.joins_per_minute,
             abrupt=wanted.abrupt,
             network=Network(way.loss, way.jitter_ms, way.reorder),
+            token=self._token,
         )
 
     async def _speak(
@@ -236,6 +245,19 @@ class Run:
 
     def _note(self, what: str) -> None:
         self._folder.add_event(self._at(), self._part, what)
+
+
+async def _knock(session: aiohttp.ClientSession, url: str) -> None:
+    """Raises `CannotServe`: before hours are spent at a door that stays shut."""
+    try:
+        async with session.get(f"{url}/api/v1/rooms") as answer:
+            answer.raise_for_status()
+    except aiohttp.ClientResponseError as error:
+        said = f"{url} answers {error.status} {error.message}"
+        wants = f"; it wants a token for every room: --token or {VARIABLE}"
+        raise CannotServe(said + (wants if error.status in (401, 403) else "")) from None
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise CannotServe(f"{url} does not answer: {error or 'for 30 s'}") from None
 
 
 @asynccontextmanager

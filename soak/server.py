@@ -11,6 +11,8 @@ from pathlib import Path
 
 import aiohttp
 
+from soak.host import allow_files
+
 _START_S = 60.0
 _STOP_S = 30.0  # memray writes on
 
@@ -65,6 +67,7 @@ async def serving(
     command: Sequence[str], environment: Mapping[str, str], log: Path, ready: str = "/readyz"
 ) -> AsyncIterator[Server]:
     """Until it is ready, and for as long as the context. Raises `CannotServe`."""
+    allow_files()
     url = f"http://127.0.0.1:{environment['SERVER__PORT']}"
     with log.open("ab") as out:
         process = await asyncio.create_subprocess_exec(

@@ -1,12 +1,15 @@
 """A short run with a call on the real Janus and signaling server."""
 
+import itertools
 import json
 import re
 from pathlib import Path
 
 import pytest
 
+from soak.calls import lengths_of
 from soak.folder import Folder
+from soak.scenario import TalkCalls
 from tests.soak.cli import said_by, soak
 from tests.talk.stack import skip_without_talk
 
@@ -30,6 +33,13 @@ TRANSCRIBER__ENGINE = "scripted"
 TRANSCRIBER__VAD = "energy"
 ROOMS__LINGER_S = "1"
 """
+
+
+def test_calls_do_not_end_together() -> None:
+    wanted = TalkCalls(count=4, length=100.0)
+    ends = [set(itertools.accumulate(itertools.islice(lengths_of(n, wanted), 9))) for n in range(4)]
+    assert len(set().union(*ends)) == 4 * 9
+    assert all(min(end) >= 50 for end in ends)
 
 
 async def test_what_a_call_was_told_is_in_the_report(tmp_path: Path) -> None:

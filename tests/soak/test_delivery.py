@@ -49,6 +49,20 @@ def test_the_same_final_again_is_twice_soon_and_long_after() -> None:
     assert delivery.twice == 2
 
 
+def test_another_room_of_the_same_name_counts_from_one_again() -> None:
+    delivery = with_listeners("ann")
+    for seq in (1, 2):
+        delivery.told("ann", seq, 10.0)
+    delivery.judge(10.0 + LATER)
+    delivery.begin_anew()
+    delivery.came("ben", 50.0)
+    for seq in (1, 2, 2):
+        delivery.told("ben", seq, 60.0)
+    delivery.judge(60.0 + LATER)
+    assert (delivery.finals, delivery.delivered) == (4, 4)
+    assert (delivery.missing, delivery.twice) == (0, 1)
+
+
 def test_who_came_after_a_final_or_had_left_does_not_miss_it() -> None:
     delivery = with_listeners("ann", "ben")
     delivery.left("ben")

@@ -4,18 +4,22 @@ import json
 import os
 import re
 import signal
+import time
 from pathlib import Path
 
 import pytest
 
-from server.app import running
+from server.app import Running
 from server.config import Settings
-from server.settings import RoomSettings
+from server.settings import AuthSettings, RoomSettings
+from server.tokens import issue
+from signaling.grant import EVERY_ROOM, Grant, Right
 from tests.clients import until
 from tests.soak.cli import said_by, soak
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
+SECRET = "a secret of thirty-two characters"
 SCENARIO = """
 title = "Some <b>people</b> for some seconds"
 rooms = 2
@@ -81,15 +85,26 @@ async def test_what_was_interrupted_does_not_pass_and_goes_on_where_it_was(
     assert times[-1] <= 21
 
 
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    auth, rooms = AuthSettings(secret=SECRET), RoomSettings(linger_s=1)
+    return settings.model_copy(update={"auth": auth, "rooms": rooms})
+
+
+def token(*may: Right) -> str:
+    return issue(SECRET, Grant(EVERY_ROOM, frozenset(may)), time.time() + 3600)
+
+
 async def test_a_server_elsewhere_is_judged_by_what_it_says(
-    settings: Settings, scenario: Path, tmp_path: Path
+    server: Running, scenario: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
-    settings = settings.model_copy(update={"rooms": RoomSettings(linger_s=1)})
-    async with running(settings) as server:
-        process = await soak(scenario, "--for", "10s", "--url", server.url, "--out", folder)
-        said = await said_by(process)
+    given = token(Right.PUBLISH, Right.LISTEN)
+    arguments = (scenario, "--for", "10s", "--url", server.url, "--out", folder)
+    process = await soak(*arguments, SOAK_TOKEN=given)
+    said = await said_by(process)
     assert process.returncode == 0, said
+    assert all(given not in file.read_text() for file in folder.glob("*.*"))
     sample = json.loads((folder / "samples.jsonl").read_text().splitlines()[-1])
     assert sample["server_mb"] > 10
     assert sample["worker_mb"] is None
@@ -115,6 +130,7 @@ async def test_a_server_that_dies_is_said(scenario: Path, tmp_path: Path) -> Non
         (("--for", "soon"), "is no duration such as"),
         (("--resume", "/nonexistent"), "No such file"),
         (("report", "/nonexistent"), "is no run"),
+        (("--url", "http://127.0.0.1:1"), "http://127.0.0.1:1 does not answer: "),
         (("--url", "http://127.0.0.1:1", "--memray"), "needs a server that the soak starts"),
         (("calls", "--url", "http://127.0.0.1:1"), "calls need a server that the soak starts"),
     ],
@@ -124,6 +140,24 @@ async def test_what_cannot_be_done_is_one_line(arguments: tuple[str, ...], said:
     told = await said_by(process)
     assert process.returncode == 2
     assert said in told
+    assert "Traceback" not in told
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ("", "answers 401 Unauthorized; it wants a token for every room: --token or SOAK_TOKEN"),
+        (token(Right.PUBLISH), "answers 403 Forbidden; it wants a token"),
+        (token(Right.LISTEN), "the first speaker could not join: the server answered 403"),
+    ],
+)
+async def test_doors_that_stay_shut_are_one_line(
+    server: Running, tmp_path: Path, given: str, why: str
+) -> None:
+    process = await soak("--url", server.url, "--token", given, "--out", tmp_path / "run")
+    told = await said_by(process)
+    assert process.returncode == 2
+    assert why in told.splitlines()[-1]
     assert "Traceback" not in told
 
 

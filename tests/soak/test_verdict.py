@@ -59,6 +59,7 @@ def test_a_run_too_short_to_tell_says_so_and_does_not_pass() -> None:
         assert outcome(checks, "growth of the server") is Outcome.UNKNOWN
 
 
+@pytest.mark.slow
 def test_the_interval_holds_the_true_slope_nineteen_times_of_twenty() -> None:
     held = 0
     for seed in range(200):
