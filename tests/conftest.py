@@ -37,8 +37,8 @@ _SLOW = (
     "transcriber/test_shared.py",
     "transcriber/test_worker.py",
 )
-# They measure: not beside another.
-_ALONE = ("soak/test_run.py", "loopback/test_floods.py")
+# Kept from browsers.
+_MEASURES = ("soak/test_run.py", "loopback/test_floods.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -49,8 +49,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
         if path.startswith("talk/"):
             item.add_marker(pytest.mark.talk)
-        if path.startswith(_ALONE):
-            item.add_marker(pytest.mark.alone)
+        if path.startswith(_MEASURES):
+            item.add_marker(pytest.mark.measures)
 
 
 def _children() -> set[str]:

@@ -76,6 +76,9 @@ async def served(
             "SERVER__HOST": host,
             "SERVER__PORT": str(port),
             "DATA_DIR": str(data_dir / "data"),
+            # a machine that is busy elsewhere keeps nobody out
+            "ADMISSION__MAX_CPU": "1",
+            "ADMISSION__MAX_LOOP_LAG_MS": "10000",
             **environment,
         },
         stdout=asyncio.subprocess.PIPE,

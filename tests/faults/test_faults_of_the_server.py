@@ -16,7 +16,7 @@ from tests.faults.conftest import ROOMS, SPEAKERS, fifty
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]
 
-FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
+FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
 
 
 async def server_time(arena: Arena) -> str:
@@ -36,7 +36,7 @@ async def test_an_event_loop_that_is_blocked_for_2_s_catches_up(arena: Arena) ->
     await arena.assert_unharmed(before, await arena.watch())
 
 
-@pytest.mark.skipif(not FAKETIME.is_file(), reason="faketime is not installed")
+@pytest.mark.skipif(FAKETIME is None, reason="faketime is not installed")
 async def test_a_clock_that_steps_back_an_hour_is_not_noticed(tmp_path: Path) -> None:
     clock = tmp_path / "clock"
     clock.write_text("+0\n")
@@ -69,6 +69,7 @@ async def test_readers_come_back_to_a_server_that_was_ended(
         assert arena.server.process.returncode == 0
         assert ended.delivered > told.delivered  # the last words of who was speaking
     assert (ended.missing, ended.twice) == (0, 0)
+    arena.audience.begin_anew()
     async with (
         serving(OURS, arena.environment, arena.folder / "server.log") as again,
         crowd(Load(again.url, SPEAKERS, ROOMS)) as people,
@@ -80,7 +81,7 @@ async def test_readers_come_back_to_a_server_that_was_ended(
         after = await arena.watch()
         assert after.finals > 0
         assert after.first_text_p95_s <= 1.5 * before.first_text_p95_s
-        assert (await arena.look()).ledger_wrong == 0
+        await arena.assert_nothing_lost()
         async with arena.session.get(f"{again.url}/api/v1/rooms") as answer:
             rooms = (await answer.json())["rooms"]
         kept = [room for room in rooms if room["ended_at"] is not None]

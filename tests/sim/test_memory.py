@@ -128,6 +128,7 @@ def outbox() -> Outbox:
     return Outbox()
 
 
+@pytest.mark.slow
 @pytest.mark.limit_leaks("20 KB")
 async def test_captions_that_are_read_leave_nothing_in_an_outbox(outbox: Outbox) -> None:
     for number in range(10_000):
