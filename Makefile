@@ -90,7 +90,7 @@ soak: setup-dev ## 100 speakers for a day: memory, finals, what is left; a repor
 	@$(PY) -m soak day --for 24h
 
 soak-short: setup-dev ## a day's joins and leaves in minutes, under memray, held to its budget
-	@$(PY) -m soak short --for 3m --memray
+	@$(PY) -m soak short --for 4m --memray
 
 bench-asr: setup-dev ## many speakers on one engine, beside the usual ways, in one run
 	@$(PY) -m tools.bench_asr --json bench-asr.json
