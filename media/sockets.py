@@ -77,6 +77,9 @@ class _Sweep:
         self._loop = loop
         self._epoll = select.epoll()
         self._endpoints: dict[int, _Endpoint] = {}
+        # For all of them: a packet is told of as long as it is, not cut from one of 64 kB, whose
+        # rest would lie about in the allocator's heap.
+        self._packet = memoryview(bytearray(_LONGEST_PACKET))
         self._rest: asyncio.TimerHandle | None = None
         loop.add_reader(self._epoll.fileno(), self._wake)
 
@@ -87,6 +90,11 @@ class _Sweep:
     def remove(self, descriptor: int) -> None:
         del self._endpoints[descriptor]
         self._epoll.unregister(descriptor)
+
+    def take(self, bound: socket.socket) -> tuple[bytes, Any]:
+        """A packet, and where it is from. Raises `OSError`."""
+        length, address = bound.recvfrom_into(self._packet)
+        return bytes(self._packet[:length]), address
 
     def close(self) -> None:
         if self._rest is not None:
@@ -140,7 +148,7 @@ class _Endpoint(asyncio.DatagramTransport):
     def read(self) -> None:
         """Hand one packet to the protocol."""
         try:
-            data, address = self._socket.recvfrom(_LONGEST_PACKET)
+            data, address = self._sweep.take(self._socket)
         except BlockingIOError:
             return
         except OSError as error:

@@ -14,8 +14,10 @@ from server.config import BadSettings, Settings, as_json, describe, load_setting
 from server.doors import fault_of
 from server.metrics import Metrics
 from server.store import StoreError
+from transcriber import allocator
 
 _USAGE = 2
+_APART_FROM = 16_384  # half a second of audio: windows, above all
 
 
 def main() -> None:
@@ -99,6 +101,7 @@ def _load(arguments: argparse.Namespace) -> Settings:
 def _serve(settings: Settings) -> None:
     logs.configure(settings.server.log_level)
     machine.allow_files()
+    allocator.keep_apart(_APART_FROM)
     try:
         with asyncio.Runner(loop_factory=MediaLoop) as runner:
             runner.run(serve(settings))

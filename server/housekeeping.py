@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from transcriber import trim
+from transcriber import allocator
 
 FEW = 20  # speakers: a collection stalls the loop for 0.3 to 0.7 ms for each
 COLLECT_EVERY_S = 60.0
@@ -83,4 +83,4 @@ class Housekeeping:
             self._gave_back_at = now
             # In a thread. The loop goes on until it wants of the allocator, whose lock it is done
             # under, more than a few small pieces.
-            await asyncio.to_thread(trim.give_back)
+            await asyncio.to_thread(allocator.give_back)

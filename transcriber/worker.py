@@ -21,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from transcriber import protocol
+from transcriber.allocator import give_back
 from transcriber.engines import Engine
 from transcriber.errors import (
     EngineError,
@@ -30,7 +31,6 @@ from transcriber.errors import (
     WorkerError,
 )
 from transcriber.scheduler import Scheduler
-from transcriber.trim import give_back
 from transcriber.types import (
     SAMPLE_RATE,
     BatchReport,

@@ -5,6 +5,7 @@ import gc
 import itertools
 import os
 import socket
+import tracemalloc
 import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -165,6 +166,30 @@ def test_an_empty_packet_and_the_longest_come_whole(run: Run) -> None:
         assert other.packets == sent
         one.transport.close()
         other.transport.close()
+
+    run(test)
+
+
+def test_a_packet_takes_no_more_than_it_is_long(run: Run) -> None:
+    most: list[int] = []
+
+    def look(_packet: bytes) -> None:
+        _, peak = tracemalloc.get_traced_memory()
+        most.append(peak)
+
+    async def test() -> None:
+        hearing, own = await ear(Ear(look)), await ear()
+        own.transport.sendto(b"the first makes what is made once", hearing.address)
+        await until(lambda: most)
+        tracemalloc.start()
+        own.transport.sendto(b"x" * 160, hearing.address)
+        await until(lambda: len(most) > 1)
+        tracemalloc.stop()
+
+        assert most[1] < 30_000
+        hearing.transport.close()
+        own.transport.close()
+        await until(lambda: hearing.lost and own.lost)
 
     run(test)
 
@@ -397,12 +422,12 @@ class Refusing(socket.socket):
 
     errors = 1
 
-    def recvfrom(self, *args: Any) -> Any:
-        packet = super().recvfrom(*args)
+    def recvfrom_into(self, *args: Any) -> Any:
+        came = super().recvfrom_into(*args)
         if self.errors:
             self.errors -= 1
             raise ConnectionRefusedError
-        return packet
+        return came
 
 
 def test_a_protocol_that_takes_no_errors_leaves_none_deaf(

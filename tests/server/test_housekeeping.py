@@ -20,7 +20,7 @@ from server.housekeeping import (
     Crowd,
     Housekeeping,
 )
-from transcriber import trim
+from transcriber import allocator
 
 MANY = FEW + 1
 
@@ -67,7 +67,7 @@ class Ring:
 def trims(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[threading.Thread]]:
     """The threads in which memory was given back; collections are by hand."""
     threads: list[threading.Thread] = []
-    monkeypatch.setattr(trim, "give_back", lambda: threads.append(threading.current_thread()))
+    monkeypatch.setattr(allocator, "give_back", lambda: threads.append(threading.current_thread()))
     gc.disable()
     try:
         yield threads

@@ -18,7 +18,7 @@ from soak.talk.stack import TalkStack
 from tests.clients import until
 from tests.talk.calls import ROOM, all_closed, final_from, over, sounds, the_call
 from tests.talk.conftest import Bot
-from transcriber.trim import give_back
+from transcriber.allocator import give_back
 
 CALLS = 50
 

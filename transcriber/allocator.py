@@ -1,0 +1,22 @@
+"""What the C library's allocator keeps, of a worker and of a server; nothing is done where it is
+not glibc's."""
+
+import ctypes
+
+_M_MMAP_THRESHOLD = -3  # of malloc.h
+
+
+def give_back() -> None:
+    """Return to the system what it keeps for later when a peak has passed."""
+    if (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+        trim(0)
+
+
+def keep_apart(at_least: int) -> None:
+    """Give what takes so many bytes pages of its own from now on, which go when it goes.
+
+    Left to itself glibc begins with 128 kB and then puts into its heap whatever size it has seen
+    go: in the holes of windows of audio settles what stays, and the next windows want new room.
+    """
+    if (option := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
+        option(_M_MMAP_THRESHOLD, at_least)
