@@ -53,7 +53,8 @@ def sink() -> Sink:
 @pytest.mark.limit_leaks("20 KB")
 async def test_a_minute_of_packets_leaves_nothing(sink: Sink, minute: list[RtpPacket]) -> None:
     await sink.take(minute)
-    assert sink.chunks == pytest.approx(600, abs=5)
+    # not `approx`: what it asks of a class for the first time is remembered by all of Python
+    assert 595 <= sink.chunks <= 605
 
 
 class PromptEngine:
