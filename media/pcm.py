@@ -15,6 +15,10 @@ from media.timeline import Jump
 SAMPLE_RATE = 16_000
 CHUNK_SAMPLES = 1_600
 
+# Chunks are cut from one buffer of so many: what is so large has pages of its own, which take the
+# kernel longer than the copying. Five fill four of them.
+_TOGETHER = 5
+
 Samples = NDArray[np.int16]
 
 
@@ -72,8 +76,7 @@ class Chunker:
     def __init__(self, start_sample: int, jump: Jump | None) -> None:
         self._start = start_sample
         self._jump = jump
-        self._buffer = np.empty(CHUNK_SAMPLES, np.int16)
-        self._length = 0
+        self._buffer, self._first, self._length = _buffer(), 0, 0
         self._concealed = 0
 
     @property
@@ -89,7 +92,8 @@ class Chunker:
         full: list[PcmChunk] = []
         while len(samples):
             taken = samples[: CHUNK_SAMPLES - self._length]
-            self._buffer[self._length : self._length + len(taken)] = taken
+            behind = self._first + self._length
+            self._buffer[behind : behind + len(taken)] = taken
             self._length += len(taken)
             samples = samples[len(taken) :]
             if self._length == CHUNK_SAMPLES:
@@ -102,12 +106,17 @@ class Chunker:
 
     def _cut(self, now: float) -> PcmChunk:
         concealed = min(self._concealed, self._length)
-        chunk = PcmChunk(
-            self._start, self._buffer[: self._length], now, self._jump, concealed=concealed
-        )
+        behind = self._first + self._length
+        samples = self._buffer[self._first : behind]
+        chunk = PcmChunk(self._start, samples, now, self._jump, concealed=concealed)
         self._start += self._length
         self._concealed -= concealed
         self._jump = None
-        self._buffer = np.empty(CHUNK_SAMPLES, np.int16)
-        self._length = 0
+        self._first, self._length = behind, 0
+        if behind + CHUNK_SAMPLES > len(self._buffer):
+            self._buffer, self._first = _buffer(), 0  # the one before is its chunks' now
         return chunk
+
+
+def _buffer() -> Samples:
+    return np.empty(_TOGETHER * CHUNK_SAMPLES, np.int16)

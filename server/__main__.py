@@ -17,7 +17,7 @@ from server.store import StoreError
 from transcriber import allocator
 
 _USAGE = 2
-_APART_FROM = 16_384  # half a second of audio: windows, above all
+_APART_FROM = 3_000  # bytes: a chunk of audio, and whatever is larger
 
 
 def main() -> None:

@@ -3,7 +3,8 @@ not glibc's."""
 
 import ctypes
 
-_M_MMAP_THRESHOLD = -3  # of malloc.h
+_M_MMAP_THRESHOLD, _M_MMAP_MAX = -3, -4  # of malloc.h
+_PIECES_AT_MOST = 20_000  # apart: Linux lets a process have 65,530 mappings, of all kinds
 
 
 def give_back() -> None:
@@ -15,8 +16,9 @@ def give_back() -> None:
 def keep_apart(at_least: int) -> None:
     """Give what takes so many bytes pages of its own from now on, which go when it goes.
 
-    Left to itself glibc begins with 128 kB and then puts into its heap whatever size it has seen
-    go: in the holes of windows of audio settles what stays, and the next windows want new room.
+    Left to itself glibc begins with 128 kB, and then puts into its heap whatever size it has seen
+    go: what stays settles in the holes of what went, and what comes next wants new room.
     """
     if (option := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
         option(_M_MMAP_THRESHOLD, at_least)
+        option(_M_MMAP_MAX, _PIECES_AT_MOST)

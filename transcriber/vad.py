@@ -60,15 +60,53 @@ class _Frames:
         self._rest = np.empty(0, np.int16)
 
     def push(self, samples: Samples) -> Frames:
-        """Frames of values between -1 and 1."""
-        joined = np.concatenate([self._rest, samples])
-        whole = len(joined) // FRAME_SAMPLES * FRAME_SAMPLES
-        self._rest = joined[whole:]
-        values: Frames = np.multiply(joined[:whole], _UNIT, dtype=np.float32)
-        return values.reshape(-1, FRAME_SAMPLES)
+        """Frames of values between -1 and 1, each with room before it for the end of another. They
+        are there until the next call, of whomever."""
+        rest = len(self._rest)
+        count = (rest + len(samples)) // FRAME_SAMPLES
+        joined, framed = _ROOM.for_frames(count)
+        if not count:
+            self._rest = np.concatenate([self._rest, samples])
+            return framed
+        whole = count * FRAME_SAMPLES
+        joined[:rest], joined[rest:whole] = self._rest, samples[: whole - rest]
+        self._rest = samples[whole - rest :].copy()  # not all of `samples` with it
+        frames = framed[:, _CONTEXT_SAMPLES:]
+        frames[:] = joined[:whole].reshape(-1, FRAME_SAMPLES)
+        frames *= _UNIT
+        return framed
 
     def reset(self) -> None:
         self._rest = np.empty(0, np.int16)
+
+
+class _Room:
+    """Where frames lie, everyone's by turns: ten times a second for each who speaks, the allocator
+    would give and take as much."""
+
+    _FRAMES = 8  # more than there are in a chunk
+
+    def __init__(self) -> None:
+        self._joined = np.empty(self._FRAMES * FRAME_SAMPLES, np.int16)
+        self._framed = np.empty((self._FRAMES, _CONTEXT_SAMPLES + FRAME_SAMPLES), np.float32)
+
+    def for_frames(self, count: int) -> tuple[Samples, Frames]:
+        if count > self._FRAMES:
+            return (
+                np.empty(count * FRAME_SAMPLES, np.int16),
+                np.empty((count, _CONTEXT_SAMPLES + FRAME_SAMPLES), np.float32),
+            )
+        return self._joined, self._framed[:count]
+
+
+_ROOM = _Room()
+
+
+def _levels(framed: Frames) -> Frames:
+    """The RMS of each."""
+    frames = framed[:, _CONTEXT_SAMPLES:]
+    levels: Frames = np.sqrt(np.vecdot(frames, frames) / FRAME_SAMPLES)
+    return levels
 
 
 class EnergyVad:
@@ -81,10 +119,9 @@ class EnergyVad:
         self.frames_skipped = 0
 
     def push(self, samples: Samples) -> list[float]:
-        frames = self._frames.push(samples)
-        self.frames_seen += len(frames)
-        powers = np.vecdot(frames, frames).tolist()
-        return [self._judge(math.sqrt(power / FRAME_SAMPLES)) for power in powers]
+        levels = _levels(self._frames.push(samples)).tolist()
+        self.frames_seen += len(levels)
+        return [self._judge(level) for level in levels]
 
     def reset(self) -> None:
         self._frames.reset()
@@ -117,7 +154,7 @@ class SileroVad:
         if not len(frames):
             return []
         self.frames_seen += len(frames)
-        loud = np.sqrt(np.mean(np.square(frames), axis=1)) >= self._gate_rms
+        loud = _levels(frames) >= self._gate_rms
         if not loud.any() and self._quiet >= _HANGOVER_FRAMES:
             self.frames_skipped += len(frames)
             return [0.0] * len(frames)
@@ -132,11 +169,10 @@ class SileroVad:
         self._clear_state()
 
     def _infer(self, frames: Frames) -> list[float]:
-        heads = np.concatenate([self._context[None], frames[:-1, -_CONTEXT_SAMPLES:]])
+        frames[0, :_CONTEXT_SAMPLES] = self._context
+        frames[1:, :_CONTEXT_SAMPLES] = frames[:-1, -_CONTEXT_SAMPLES:]
         self._context = frames[-1, -_CONTEXT_SAMPLES:].copy()
-        probabilities, self._h, self._c = self._run(
-            np.concatenate([heads, frames], axis=1), self._h, self._c
-        )
+        probabilities, self._h, self._c = self._run(frames, self._h, self._c)
         return [float(p) for p in probabilities.reshape(-1)]
 
     def _clear_state(self) -> None:
@@ -152,7 +188,6 @@ def _silero() -> Callable[[Frames, Frames, Frames], tuple[Frames, Frames, Frames
     options = onnxruntime.SessionOptions()
     options.inter_op_num_threads = 1
     options.intra_op_num_threads = 1
-    options.enable_cpu_mem_arena = False
     # The file only: importing the package would load CTranslate2 and tokenizers too.
     assets = resources.files("faster_whisper.assets")
     model = next(f for f in assets.iterdir() if f.name.startswith("silero_vad"))

@@ -73,6 +73,19 @@ def test_after_a_reset_frames_begin_anew(name: str) -> None:
     assert vad.push(tone(1.0)[:1]) == []
 
 
+@pytest.mark.parametrize("name", ["silero", "energy"])
+def test_speakers_by_turns_are_heard_as_each_alone(name: str) -> None:
+    sounds = [spoken(OPEN_THE_MEETING)[:20_000], noise(1.25, 0.1), tone(1.25)]
+    vads = [make_vad(name) for _ in sounds]  # type: ignore[arg-type]
+    heard: list[list[float]] = [[] for _ in sounds]
+    for at in range(0, 20_000, 700):
+        for vad, sound, own in zip(vads, sounds, heard, strict=True):
+            own += vad.push(sound[at : at + 700])
+
+    alone = [in_chunks(make_vad(name), sound, [700] * 28) for sound in sounds]  # type: ignore[arg-type]
+    assert heard == alone
+
+
 # Energy
 
 
