@@ -15,8 +15,8 @@ from media.timeline import Jump
 SAMPLE_RATE = 16_000
 CHUNK_SAMPLES = 1_600
 
-# Chunks are cut from one buffer of so many: what is so large has pages of its own, which take the
-# kernel longer than the copying. Five fill four of them.
+# Chunks are cut from one buffer of so many: in a server each by itself would have pages of its own,
+# which take longer than the copying (docs/decisions/0012). Five fill four of them.
 _TOGETHER = 5
 
 Samples = NDArray[np.int16]

@@ -17,7 +17,8 @@ from server.store import StoreError
 from transcriber import allocator
 
 _USAGE = 2
-_APART_FROM = 3_000  # bytes: a chunk of audio, and whatever is larger
+# Bytes. Below are the many pieces of a connection, above its few large ones, audio and windows.
+_APART_FROM = 3_000
 
 
 def main() -> None:

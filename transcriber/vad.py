@@ -60,8 +60,8 @@ class _Frames:
         self._rest = np.empty(0, np.int16)
 
     def push(self, samples: Samples) -> Frames:
-        """Frames of values between -1 and 1, each with room before it for the end of another. They
-        are there until the next call, of whomever."""
+        """Frames of values between -1 and 1, each behind room for the end of the one before, in
+        which anything may be. They are there until the next call, of whomever."""
         rest = len(self._rest)
         count = (rest + len(samples)) // FRAME_SAMPLES
         joined, framed = _ROOM.for_frames(count)
@@ -82,7 +82,7 @@ class _Frames:
 
 class _Room:
     """Where frames lie, everyone's by turns: ten times a second for each who speaks, the allocator
-    would give and take as much."""
+    would give and take as much. For one thread, which looks at them before it does another's."""
 
     _FRAMES = 8  # more than there are in a chunk
 
@@ -150,29 +150,29 @@ class SileroVad:
         self._context = np.zeros(_CONTEXT_SAMPLES, np.float32)
 
     def push(self, samples: Samples) -> list[float]:
-        frames = self._frames.push(samples)
-        if not len(frames):
+        framed = self._frames.push(samples)
+        if not len(framed):
             return []
-        self.frames_seen += len(frames)
-        loud = _levels(frames) >= self._gate_rms
+        self.frames_seen += len(framed)
+        loud = _levels(framed) >= self._gate_rms
         if not loud.any() and self._quiet >= _HANGOVER_FRAMES:
-            self.frames_skipped += len(frames)
-            return [0.0] * len(frames)
+            self.frames_skipped += len(framed)
+            return [0.0] * len(framed)
         if self._quiet >= _HANGOVER_FRAMES:
             self._clear_state()
-        after = int(np.argmax(loud[::-1])) if loud.any() else self._quiet + len(frames)
+        after = int(np.argmax(loud[::-1])) if loud.any() else self._quiet + len(framed)
         self._quiet = min(after, _HANGOVER_FRAMES)
-        return self._infer(frames)
+        return self._infer(framed)
 
     def reset(self) -> None:
         self._frames.reset()
         self._clear_state()
 
-    def _infer(self, frames: Frames) -> list[float]:
-        frames[0, :_CONTEXT_SAMPLES] = self._context
-        frames[1:, :_CONTEXT_SAMPLES] = frames[:-1, -_CONTEXT_SAMPLES:]
-        self._context = frames[-1, -_CONTEXT_SAMPLES:].copy()
-        probabilities, self._h, self._c = self._run(frames, self._h, self._c)
+    def _infer(self, framed: Frames) -> list[float]:
+        framed[0, :_CONTEXT_SAMPLES] = self._context
+        framed[1:, :_CONTEXT_SAMPLES] = framed[:-1, -_CONTEXT_SAMPLES:]
+        self._context = framed[-1, -_CONTEXT_SAMPLES:].copy()
+        probabilities, self._h, self._c = self._run(framed, self._h, self._c)
         return [float(p) for p in probabilities.reshape(-1)]
 
     def _clear_state(self) -> None:
@@ -188,6 +188,7 @@ def _silero() -> Callable[[Frames, Frames, Frames], tuple[Frames, Frames, Frames
     options = onnxruntime.SessionOptions()
     options.inter_op_num_threads = 1
     options.intra_op_num_threads = 1
+    # Its arena, which is the default, spares the allocator what lives within a run.
     # The file only: importing the package would load CTranslate2 and tokenizers too.
     assets = resources.files("faster_whisper.assets")
     model = next(f for f in assets.iterdir() if f.name.startswith("silero_vad"))
@@ -197,7 +198,7 @@ def _silero() -> Callable[[Frames, Frames, Frames], tuple[Frames, Frames, Frames
 
     def run(frames: Frames, h: Frames, c: Frames) -> tuple[Frames, Frames, Frames]:
         probabilities, h, c = session.run(None, {"input": frames, "h": h, "c": c})
-        return probabilities, h, c
+        return probabilities, h.copy(), c.copy()  # what stays is not the arena's
 
     return run
 

@@ -150,9 +150,27 @@ def test_a_chunk_that_was_handed_on_is_never_written_again() -> None:
     (first,) = chunker.push(ramp(CHUNK_SAMPLES), 0.0)
     before = first.samples.copy()
 
-    chunker.push(ramp(CHUNK_SAMPLES, 5_000), 0.0)
+    chunker.push(ramp(12 * CHUNK_SAMPLES, 5_000), 0.0)  # more than lie in a buffer
 
     assert first.samples.tolist() == before.tolist()
+
+
+@given(
+    sizes=st.lists(st.tuples(st.integers(0, 4_000), st.booleans()), max_size=20),
+)
+def test_what_comes_after_a_short_chunk_follows_on_it(sizes: list[tuple[int, bool]]) -> None:
+    chunker = Chunker(0, None)
+    chunks: list[PcmChunk] = []
+    given_samples = 0
+    for size, is_flushed in sizes:
+        chunks += chunker.push(ramp(size, given_samples), 0.0)
+        given_samples += size
+        if is_flushed:
+            chunks += chunker.flush(0.0)
+            assert sum(len(chunk.samples) for chunk in chunks) == given_samples
+    chunks += chunker.flush(0.0)
+
+    assert joined(chunks).tolist() == ramp(given_samples).tolist()
 
 
 @given(
