@@ -28,7 +28,7 @@ def settings(settings: Settings) -> Settings:
 
 
 def token(*may: Right, room: str = "standup", name: str | None = None, ident: str = "t") -> str:
-    return issue(SECRET, Grant(room, frozenset(may), name, ident), time.time() + 60)
+    return issue(SECRET, Grant(room, frozenset(may), name, ident), time.time() + 3600)
 
 
 SPEAKER = token(Right.PUBLISH, Right.LISTEN, ident="speaker")

@@ -288,7 +288,7 @@ async def test_a_room_that_ended_is_found_behind_any_number_of_later_ones(
     for number in range(1001):
         store.room_started(RoomRecord(f"later-{number}", f"later-{number}", 4e9, "en"))
         store.room_ended(f"later-{number}", 4e9 + number)
-    await until(lambda: store.health.pending == 0)
+    await until(lambda: store.health.pending == 0, within_s=60.0)
     body = await (await http.get("/api/v1/rooms/standup")).json()
     assert body["room"] == "standup"
 
