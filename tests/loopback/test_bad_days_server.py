@@ -44,7 +44,7 @@ async def words(client: Client, *, since: int = 0) -> Message:
 async def talk_until_left(room: Room, speaker: Participant, listener: Client) -> None:
     """Publish finals, as fast as those who read take them, until the listener is let go."""
     utterance = 100
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while listener.participant in room.participants:
             utterance += 1
             room.publish(speaker, caption(speaker, LONG, utterance=utterance))
