@@ -37,12 +37,12 @@ def unsigned() -> str:
     def part(value: object) -> str:
         return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
 
-    claims = {"room": "*", "may": ["admin"], "exp": int(time.time() + 60)}
+    claims = {"room": "*", "may": ["admin"], "exp": int(time.time() + 3600)}
     return f"{part({'alg': 'none'})}.{part(claims)}."
 
 
 def forged() -> str:
-    claims = {"room": "*", "may": ["admin"], "exp": int(time.time() + 60)}
+    claims = {"room": "*", "may": ["admin"], "exp": int(time.time() + 3600)}
     return jwt.encode(claims, "another secret of 32 characters!", "HS256")
 
 

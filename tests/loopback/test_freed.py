@@ -105,7 +105,7 @@ async def test_a_closed_peer_is_freed_at_once(
 ) -> None:
     parts = await closed()
 
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(20):
         # the loop's last callbacks of closed transports; no event tells of it
         while any(part() is not None for part in parts.values()):  # noqa: ASYNC110
             await asyncio.sleep(0.01)

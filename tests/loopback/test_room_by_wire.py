@@ -211,7 +211,7 @@ async def test_the_transcript_says_what_was_read(server: Running) -> None:
         assert said["text"].split() == " ".join(read).split()
 
         streamed: list[str] = []
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while len(streamed) < 2:
                 line = (await stream.content.readline()).decode()
                 if line.startswith("data: "):

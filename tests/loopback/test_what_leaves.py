@@ -54,7 +54,7 @@ def settings(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def token(*may: Right) -> str:
-    return issue(SECRETS["auth"], Grant("*", frozenset(may)), time.time() + 60)
+    return issue(SECRETS["auth"], Grant("*", frozenset(may)), time.time() + 3600)
 
 
 class Ear:

@@ -163,7 +163,7 @@ async def test_a_reader_that_is_roused_gets_what_is_there_first() -> None:
 
 async def test_a_reader_that_waits_is_roused() -> None:
     feed: Feed[int] = Feed(3)
-    async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
         waiting = tasks.create_task(feed.get())
         await asyncio.sleep(0)
         feed.rouse()

@@ -96,6 +96,6 @@ def types(messages: list[Message]) -> list[object]:
 async def end_room(lobby: Lobby, name: str = "standup") -> None:
     """End a room as the sweep does, and wait until the store knows."""
     lobby.rooms.pop(name).end()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not await lobby.house.store.ended_rooms():  # noqa: ASYNC110
             await asyncio.sleep(0.05)

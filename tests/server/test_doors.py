@@ -32,7 +32,7 @@ ED = ed25519.Ed25519PrivateKey.generate()
 
 
 def token(may: Right = Right.LISTEN, room: str = "standup") -> str:
-    return issue(SECRET, Grant(room, frozenset({may})), time.time() + 60)
+    return issue(SECRET, Grant(room, frozenset({may})), time.time() + 3600)
 
 
 async def refusal(
@@ -138,7 +138,7 @@ def public(key: Any, **more: object) -> dict[str, object]:
 
 
 def signed(key: Any, algorithm: str, name: str | None, **claims: object) -> str:
-    told = {"room": "standup", "aud": "roomscribe", "exp": time.time() + 60, **claims}
+    told = {"room": "standup", "aud": "roomscribe", "exp": time.time() + 3600, **claims}
     headers = {} if name is None else {"kid": name}
     return jwt.encode(told, key, algorithm, headers=headers)
 
@@ -172,7 +172,7 @@ async def test_a_provider_of_either_kind_lets_in() -> None:
         signed(RSA, "RS512", "r"),
         signed(RSA, "RS256", "r", aud="mail"),
         signed(RSA, "RS256", "r", exp=1),
-        jwt.encode({"room": "*", "exp": time.time() + 60}, "x" * 32, "HS256"),
+        jwt.encode({"room": "*", "exp": time.time() + 3600}, "x" * 32, "HS256"),
     ],
     ids=["another key", "a key of another kind", "digest", "audience", "expired", "secret"],
 )
@@ -185,7 +185,7 @@ async def test_what_the_provider_did_not_sign_for_us_is_refused(given: str) -> N
 async def test_a_public_key_is_not_taken_for_a_secret() -> None:
     pem = RSA.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     header = {"alg": "HS256", "typ": "JWT", "kid": "r"}
-    claims = {"room": "*", "aud": "roomscribe", "exp": int(time.time() + 60)}
+    claims = {"room": "*", "aud": "roomscribe", "exp": int(time.time() + 3600)}
 
     # PyJWT itself refuses to sign so; a forger does not
     def part(value: object) -> bytes:

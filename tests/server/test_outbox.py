@@ -194,7 +194,7 @@ async def test_a_waiting_reader_is_woken_by_a_line_and_by_the_end() -> None:
     outbox.put("interim", replaces="p1-1", is_final=False)
     await asyncio.sleep(0)
     outbox.end("ended")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await reading
     assert read == ["final", "interim"]
 

@@ -116,7 +116,7 @@ async def test_a_room_that_ends_sends_everyone_away(lobby: Lobby) -> None:
     await received(ada)
     room_of(lobby).subscribe(reader)
     room_of(lobby).end()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         assert [text async for text in outgoing] == ['{"type":"bye","reason":"ended"}']
         assert [text async for text in reader] == []
     assert reader.reason == "ended"

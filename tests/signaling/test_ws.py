@@ -234,7 +234,7 @@ async def test_the_socket_speaks_text_only_to_its_client(server: Running) -> Non
         browser.ws_connect(f"{server.url}/api/v1/rooms/standup/ws") as socket,
     ):
         await socket.send_json(HELLO)
-        message = await socket.receive(timeout=5)
+        message = await socket.receive(timeout=20)
         assert message.type is WSMsgType.TEXT
         assert json.loads(message.data)["type"] == "welcome"
 

@@ -591,7 +591,7 @@ async def test_cancelled_while_it_ends_a_hung_worker_it_leaves_no_process(
     await asyncio.sleep(0.1)  # it closed the worker's standard input, and waits
     assert not task.done()
     task.cancel()
-    await asyncio.wait({task}, timeout=5)
+    await asyncio.wait({task}, timeout=20)
     assert task.cancelled()
     assert not is_running(pid)
 

@@ -307,7 +307,7 @@ async def both_ends() -> AsyncIterator[
 
 
 async def admitted(worker_key: bytes, server_key: bytes) -> bool:
-    async with both_ends() as (worker, server), asyncio.timeout(5):
+    async with both_ends() as (worker, server), asyncio.timeout(20):
         asked, _ = await asyncio.gather(
             protocol.admit(*worker, worker_key), protocol.prove(*server, server_key)
         )
@@ -323,13 +323,13 @@ async def test_who_has_a_wrong_key_is_refused() -> None:
 
 
 async def test_who_leaves_before_the_proof_is_refused() -> None:
-    async with both_ends() as (worker, (_, writer)), asyncio.timeout(5):
+    async with both_ends() as (worker, (_, writer)), asyncio.timeout(20):
         writer.write_eof()
         assert not await protocol.admit(*worker, b"key")
 
 
 async def test_a_proof_is_of_no_use_a_second_time() -> None:
-    async with both_ends() as (worker, (reader, writer)), asyncio.timeout(5):
+    async with both_ends() as (worker, (reader, writer)), asyncio.timeout(20):
         first = asyncio.ensure_future(protocol.admit(*worker, b"key"))
         nonce = await reader.readexactly(32)
         proof = protocol._proof(b"key", nonce)
@@ -342,7 +342,7 @@ async def test_a_proof_is_of_no_use_a_second_time() -> None:
 
 
 async def test_a_worker_that_ends_before_its_question_is_an_end() -> None:
-    async with both_ends() as ((_, writer), server), asyncio.timeout(5):
+    async with both_ends() as ((_, writer), server), asyncio.timeout(20):
         writer.close()
         with pytest.raises(EOFError):
             await protocol.prove(*server, b"key")
