@@ -73,6 +73,13 @@ async def test_a_screen_reader_hears_finals_politely_and_no_tentative_words(
         assert spoken_aloud, "the captions as they form stand outside the live region"
 
 
+async def edge_of(person: Person, field: str) -> str:
+    await person.page.evaluate("document.activeElement.blur()")  # what has the focus has its colour
+    script = "field => getComputedStyle(document.querySelector(field)).borderColor"
+    colour: str = await person.page.evaluate(script, field)
+    return colour
+
+
 async def test_a_name_or_room_that_is_not_allowed_is_told_in_words(
     server: ServerProcess, person: NewPerson
 ) -> None:
@@ -81,9 +88,12 @@ async def test_a_name_or_room_that_is_not_allowed_is_told_in_words(
         await page.goto(server.url)
         await page.fill("#name", "Ada")
         await page.fill("#room", "no spaces here")
+        plain = await edge_of(ada, "#name")
         await page.click("#join")
         assert page.url.rstrip("/") == server.url
         assert await page.get_attribute("#room", "aria-invalid") == "true"
+        assert await edge_of(ada, "#room") != plain
+        assert await edge_of(ada, "#name") == plain, "a field that is right looks wrong"
         described = await page.get_attribute("#room", "aria-describedby")
         assert described is not None
         assert await page.inner_text(f"#{described.split()[-1]}")
