@@ -1,0 +1,37 @@
+"""What `python -m server` has done before it serves."""
+
+import subprocess
+import sys
+
+_APART = """
+import ctypes
+from server import __main__ as command
+
+class Told(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in "arena ordblks smblks hblks more".split()]
+    _fields_ += [("rest", ctypes.c_size_t * 5)]
+
+def pieces_apart():
+    told = ctypes.CDLL(None).mallinfo2
+    told.restype = Told
+    return told().hblks
+
+async def tell(_settings):
+    before = pieces_apart()
+    small = [bytes(2_000) for _ in range(500)]
+    of_small = pieces_apart() - before
+    large = [bytes(4_000) for _ in range(21_000)]
+    print(of_small, pieces_apart())
+
+command.serve = tell
+command.main()
+"""
+
+
+def test_large_pieces_of_a_server_lie_apart_and_only_so_many() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", _APART], capture_output=True, check=True, timeout=60
+    )
+    of_small, apart = map(int, ran.stdout.split())
+    assert of_small == 0
+    assert 10_000 < apart <= 20_000  # the limit; holes of the heap take some of them
