@@ -91,8 +91,8 @@ class EngineClient:
         self._sent.pop(stream, None)
         for key in [key for key in self._finals if key[0] == stream]:
             del self._finals[key]
-        if self._writer is not None:
-            self._writer.write(protocol.encode(protocol.Forget(stream)))
+        if self._line is not None:
+            self._line.write(protocol.encode(protocol.Forget(stream)))
 
     def offer(self, window: Window) -> bool:
         """Give a window to the worker; never waits.
@@ -104,15 +104,15 @@ class EngineClient:
             held = _Held(window)
             self._finals[window.stream, window.utterance] = held
             self._give_up_oldest(window.stream)
-            if self._writer is not None:
-                self._give(held)
+            if (line := self._line) is not None:
+                self._give(line, held)
             return True
-        if self._writer is None or window.stream in self._interims:
+        if (line := self._line) is None or window.stream in self._interims:
             return False
-        if self._writer.transport.get_write_buffer_size() > _WRITE_CEILING_BYTES:
+        if line.transport.get_write_buffer_size() > _WRITE_CEILING_BYTES:
             return False
         self._interims.add(window.stream)
-        self._send(self._writer, window)
+        self._send(line, window)
         return True
 
     def _give_up_oldest(self, stream: StreamId) -> None:
@@ -130,7 +130,15 @@ class EngineClient:
         return len(self._sent) / _INTERIMS_PER_S
 
     def can_take_interim(self, stream: StreamId) -> bool:
-        return self._writer is not None and stream not in self._interims
+        return self._line is not None and stream not in self._interims
+
+    @property
+    def _line(self) -> asyncio.StreamWriter | None:
+        """To a worker that is ready. One that has gone is seen here before `_converse` reads of
+        it: uvloop raises where a connection is written to that is lost."""
+        if self._writer is None or self._writer.transport.is_closing():
+            return None
+        return self._writer
 
     async def _converse(self, socket: Path, key: bytes) -> None:
         reader, writer = await asyncio.open_unix_connection(socket)
@@ -152,7 +160,7 @@ class EngineClient:
                     self._writer = writer
                     self.ready.set()
                     for held in list(self._finals.values()):
-                        self._give(held)
+                        self._give(writer, held)
                 self._on_status(message)
             case Hypothesis():
                 self._settle(message)
@@ -171,10 +179,9 @@ class EngineClient:
         if receive is not None:
             receive(hypothesis)
 
-    def _give(self, held: _Held) -> None:
-        assert self._writer is not None
+    def _give(self, writer: asyncio.StreamWriter, held: _Held) -> None:
         held.given += 1
-        self._send(self._writer, held.window)
+        self._send(writer, held.window)
 
     def _send(self, writer: asyncio.StreamWriter, window: Window) -> None:
         before = self._sent.pop(window.stream, None)

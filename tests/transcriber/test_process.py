@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from tests.clients import until
 from tests.speech import tone
@@ -323,6 +324,31 @@ async def test_a_worker_that_is_killed_is_replaced_and_no_final_is_lost() -> Non
         assert server.engine.pending == 0
         # the interim went with the worker; another can be sent
         assert server.engine.can_take_interim(ADA)
+
+
+def test_what_is_offered_as_its_worker_goes_waits_for_the_next() -> None:
+    """On the product's own loop, which raises where a lost connection is written to."""
+
+    async def offered_in_each_turn() -> None:
+        async with serving() as server:
+            await server.ready()
+            writer = server.engine._writer
+            assert writer is not None
+            server.attach(BOB)
+            writer.transport.abort()
+            offered = 0
+            while server.engine._writer is writer:
+                offered += 1
+                assert server.engine.offer(two_words(utterance=offered))
+                assert not server.engine.offer(two_words("bob", final=False))
+                server.engine.detach(BOB)
+                await asyncio.sleep(0)
+            assert offered > 1
+            await server.until(lambda: len(server.heard()) == offered)
+            assert set(server.texts().values()) == {TWO_WORDS}
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(offered_in_each_turn())
 
 
 async def test_the_state_goes_from_ready_over_restarting_to_ready() -> None:
