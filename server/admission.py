@@ -14,7 +14,8 @@ _ENOUGH_SPEAKERS = 10
 
 @dataclass(frozen=True, slots=True)
 class Ceilings:
-    """Beyond any of these no speaker is admitted; 0 speakers: as many as the rest allows."""
+    """Beyond any of these no speaker is admitted; 0 of the processor, or 0 speakers: as much, or as
+    many, as the rest allows."""
 
     loop_lag_s: float = 0.1
     cpu: float = 0.85  # of one core: this process has one thread that matters
@@ -96,10 +97,11 @@ class Admission:
             return 0, "loop_lag"
         cpu_each, bytes_each, files_each = self._find_cost()
         left = [
-            ((limits.cpu - now.cpu) / cpu_each, "cpu"),
             ((limits.memory * now.memory_limit - now.memory_used) / bytes_each, "memory"),
             ((limits.files * now.files_limit - now.files) / files_each, "files"),
         ]
+        if limits.cpu:
+            left.append(((limits.cpu - now.cpu) / cpu_each, "cpu"))
         if limits.speakers:
             left.append((limits.speakers - now.speakers, "speakers"))
         room, scarce = min(left)

@@ -296,7 +296,10 @@ class AdmissionSettings(Group):
         100.0, gt=0, description="No speaker is admitted after a second with a longer stall."
     )
     max_cpu: float = Field(
-        0.85, gt=0, le=1, description="Nor while the server uses more of one core."
+        0.85,
+        ge=0,
+        le=1,
+        description="Nor while the server uses more of one core; 0: however much it uses.",
     )
     max_memory: float = Field(
         0.8, gt=0, le=1, description="Nor beyond this share of the cgroup's or machine's memory."

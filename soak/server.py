@@ -45,7 +45,7 @@ def settings(folder: Path, port: int, more: Mapping[str, str] = {}) -> dict[str,
         "SERVER__LOG_LEVEL": "warning",
         "MEDIA__HOST_ADDRESSES": "127.0.0.1",
         "DATA_DIR": str(folder / "data"),
-        "ADMISSION__MAX_CPU": "1",
+        "ADMISSION__MAX_CPU": "0",
         "ADMISSION__MAX_LOOP_LAG_MS": "10000",
         # all of a load come from one address
         "LIMITS__JOINS_PER_MINUTE": "0",

@@ -102,7 +102,7 @@ async def arena_in(
         crowd(Load(server.url, speakers, rooms)) as people,
     ):
         await people.gather()
-        assert (len(people.peers), people.failed) == (speakers, 0)
+        assert (len(people.peers), people.why) == (speakers, None)
         audience = Audience(server.url, people.load.room_names, listeners)
         arena = Arena(folder, session, environment, server, people, audience)
         reading = asyncio.create_task(audience.run(), name="arena-audience")

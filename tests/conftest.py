@@ -111,7 +111,7 @@ def settings(tmp_path: Path) -> Settings:
             joins_per_minute=0, reads_per_minute=0, peers_per_address=0, seats_per_address=0
         ),
         # nor is anyone turned away because another test is at work
-        admission=AdmissionSettings(max_cpu=1.0, max_loop_lag_ms=60_000.0),
+        admission=AdmissionSettings(max_cpu=0, max_loop_lag_ms=60_000.0),
         data_dir=tmp_path / "data",
     )
 

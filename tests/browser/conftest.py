@@ -77,7 +77,7 @@ async def served(
             "SERVER__PORT": str(port),
             "DATA_DIR": str(data_dir / "data"),
             # a machine that is busy elsewhere keeps nobody out
-            "ADMISSION__MAX_CPU": "1",
+            "ADMISSION__MAX_CPU": "0",
             "ADMISSION__MAX_LOOP_LAG_MS": "10000",
             **environment,
         },

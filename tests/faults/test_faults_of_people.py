@@ -90,7 +90,7 @@ async def _a_hundred_come_and_go(arena: Arena, talkers: float = 1.0) -> Watched:
     async with crowd(load) as more:
         watching = asyncio.create_task(arena.watch())
         await more.gather()
-        assert (len(more.peers), more.failed) == (100, 0)
+        assert (len(more.peers), more.why) == (100, None)
         return await watching
 
 

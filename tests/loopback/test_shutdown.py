@@ -59,7 +59,7 @@ async def served(folder: Path) -> AsyncIterator[Served]:
             "TRANSCRIBER__VAD": "energy",
             "DATA_DIR": "said",
             # a machine that is busy elsewhere keeps nobody out
-            "ADMISSION__MAX_CPU": "1",
+            "ADMISSION__MAX_CPU": "0",
             "ADMISSION__MAX_LOOP_LAG_MS": "10000",
         },
         stdout=asyncio.subprocess.PIPE,

@@ -52,6 +52,12 @@ def test_beyond_a_limit_nobody_comes_in_and_the_reason_is_known(now: Measured, r
     assert admission.reason == reason
 
 
+def test_a_processor_without_a_limit_lets_everyone_in_whatever_is_used_of_it() -> None:
+    admission = Admission(Ceilings(cpu=0, speakers=60))
+    admission.measure(measured(cpu=1.2, speakers=50))
+    assert admission.admissible == 10
+
+
 def test_what_is_left_is_divided_by_what_a_speaker_costs_here() -> None:
     admission = Admission(Ceilings(cpu=0.85))
     admission.measure(measured(cpu=0.05))

@@ -30,7 +30,7 @@ async def test_a_crowd_is_heard_and_leaves_nothing(server: Running) -> None:
     load = Load(server.url, speakers=4, rooms=2, network=Network(loss=0.05, jitter_ms=10))
     async with crowd(load) as people:
         await people.gather()
-        assert (len(people.peers), people.failed) == (4, 0)
+        assert (len(people.peers), people.why) == (4, None)
         # it does as the answer asks
         assert all(peer.wanted.packet_ms == 60 and peer.wanted.wideband for peer in people.peers)
         rooms = server.lobby.rooms

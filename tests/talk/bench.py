@@ -64,7 +64,7 @@ async def _server(stack: TalkStack, folder: Path) -> tuple[asyncio.subprocess.Pr
             "TRANSCRIBER__ENGINE": "whisper",
             "TRANSCRIBER__MODEL": str(MODEL),
             "TRANSCRIBER__AUTO_DOWNLOAD": "false",
-            "ADMISSION__MAX_CPU": "1",
+            "ADMISSION__MAX_CPU": "0",
             "ADMISSION__MAX_LOOP_LAG_MS": "10000",
             **stack.environment,
         },

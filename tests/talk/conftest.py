@@ -78,7 +78,7 @@ def settings_for(
         media=MediaSettings(host_addresses=(stack.media_address,)),
         transcriber=engine,
         # the tests share their machine and their loop with the server
-        admission=AdmissionSettings(max_loop_lag_ms=60_000, max_cpu=1),
+        admission=AdmissionSettings(max_loop_lag_ms=60_000, max_cpu=0),
         data_dir=folder / "data",
         lt_hpb_url=more.pop("hpb_url", stack.signaling_url),
         lt_internal_secret=more.pop("secret", stack.internal_secret),
