@@ -49,7 +49,9 @@ class WorkerChild:
         try:
             assert process.stdin is not None
             assert process.stdout is not None
-            process.stdin.write(key.hex().encode() + b"\n")
+            # one that is gone already: uvloop raises where a pipe is written to that is lost
+            if not process.stdin.is_closing():
+                process.stdin.write(key.hex().encode() + b"\n")
             async with asyncio.timeout(_START_TIMEOUT_S):
                 line = await process.stdout.readline()
             if line.decode().strip() == LISTENING:

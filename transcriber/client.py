@@ -91,8 +91,8 @@ class EngineClient:
         self._sent.pop(stream, None)
         for key in [key for key in self._finals if key[0] == stream]:
             del self._finals[key]
-        if self._line is not None:
-            self._line.write(protocol.encode(protocol.Forget(stream)))
+        if (line := self._line) is not None:
+            line.write(protocol.encode(protocol.Forget(stream)))
 
     def offer(self, window: Window) -> bool:
         """Give a window to the worker; never waits.
@@ -136,7 +136,7 @@ class EngineClient:
     def _line(self) -> asyncio.StreamWriter | None:
         """To a worker that is ready. One that has gone is seen here before `_converse` reads of
         it: uvloop raises where a connection is written to that is lost."""
-        if self._writer is None or self._writer.transport.is_closing():
+        if self._writer is None or self._writer.is_closing():
             return None
         return self._writer
 
@@ -180,8 +180,8 @@ class EngineClient:
             receive(hypothesis)
 
     def _give(self, writer: asyncio.StreamWriter, held: _Held) -> None:
-        held.given += 1
         self._send(writer, held.window)
+        held.given += not writer.is_closing()  # else it was lost on its way
 
     def _send(self, writer: asyncio.StreamWriter, window: Window) -> None:
         before = self._sent.pop(window.stream, None)

@@ -2,9 +2,12 @@ import asyncio
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import uvloop
 
+from tests.clients import until
 from transcriber.child import WorkerChild
 from transcriber.engines import EngineOptions
 from transcriber.worker import EXIT_DEADLINE, EXIT_ENGINE, EXIT_OUT_OF_MEMORY
@@ -32,7 +35,7 @@ class Played:
         told = self._folder / "told"
         self._script.write_text(f'#!/bin/sh\necho "$@" > {told}\necho listening\n{does}\n')
         self._script.chmod(0o755)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             return await self.child.run(self._folder / "s", b"key")
 
     @property
@@ -51,6 +54,25 @@ def played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Played:
 async def test_the_first_worker_has_batches_as_the_engine_sees_fit(played: Played) -> None:
     assert await played.run("exit 0") == 0
     assert played.first_batch == 0
+
+
+def test_one_that_is_gone_before_it_has_its_key_has_ended(
+    played: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On uvloop, as in the product: it raises where a lost pipe is written to."""
+    start = asyncio.create_subprocess_exec
+
+    async def start_late(*command: Any, **options: Any) -> asyncio.subprocess.Process:
+        process = await start(*command, **options)
+        assert process.stdin is not None
+        await process.wait()
+        await until(process.stdin.is_closing)
+        await asyncio.sleep(0)
+        return process
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", start_late)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(played.run("exit 3")) == 3
 
 
 async def test_after_one_that_ran_out_of_memory_batches_are_half_as_large(played: Played) -> None:
