@@ -46,7 +46,7 @@ class Voice(voice.Voice):
         return frame
 
 
-async def until(fact: Callable[[], bool], within_s: float = 10.0) -> None:
+async def until(fact: Callable[[], bool], within_s: float = 30.0) -> None:
     """Wait for what no event tells of."""
     async with asyncio.timeout(within_s):
         while not fact():  # noqa: ASYNC110

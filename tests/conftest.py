@@ -19,7 +19,7 @@ from server.settings import (
     TranscriberSettings,
 )
 
-_SETTLE_S = 3.0
+_SETTLE_S = 15.0
 _POOLS = ("asyncio_", "uvloop_")
 # Whole rooms in real time, and processes that start and end: not for `make check`.
 _SLOW = (

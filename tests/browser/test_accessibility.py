@@ -86,9 +86,9 @@ async def test_a_name_or_room_that_is_not_allowed_is_told_in_words(
     async with person(microphone=False) as ada:
         page = ada.page
         await page.goto(server.url)
+        plain = await edge_of(ada, "#name")
         await page.fill("#name", "Ada")
         await page.fill("#room", "no spaces here")
-        plain = await edge_of(ada, "#name")
         await page.click("#join")
         assert page.url.rstrip("/") == server.url
         assert await page.get_attribute("#room", "aria-invalid") == "true"

@@ -5,7 +5,6 @@ import pytest
 
 from server.app import Running
 from server.config import Settings
-from server.settings import AdmissionSettings
 from tests.clients import Voice, joined, until, whip_speaker
 from tests.speech import tone
 
@@ -14,7 +13,8 @@ RATE = 48_000
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"admission": AdmissionSettings(max_speakers=1)})
+    one = settings.admission.model_copy(update={"max_speakers": 1})
+    return settings.model_copy(update={"admission": one})
 
 
 async def test_a_speaker_too_many_is_told_and_reads_along(server: Running) -> None:

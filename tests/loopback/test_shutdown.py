@@ -33,7 +33,7 @@ class Served:
 
     async def stop(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             return await self.process.wait()
 
     async def log(self) -> list[dict[str, object]]:
@@ -115,7 +115,7 @@ async def test_told_to_stop_in_the_middle_of_a_sentence_it_still_sends_its_final
                 assert len(final["stable"].split()) >= 2
             for reader in (ada, ben):
                 await reader.wait_for(lambda m: m == {"type": "bye", "reason": "shutdown"})
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(30):
                     await reader.is_closed.wait()
             assert await stopping == 0
         assert not is_alive(worker)
@@ -162,10 +162,10 @@ async def test_those_who_only_read_or_only_send_do_not_hold_it_up(tmp_path: Path
             assert response.status == 201
             path = f"{server.url}/api/v1/rooms/standup/captions"
             async with browser.get(path, headers={"Last-Event-ID": "0"}) as stream:
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(30):
                     await stream.content.readuntil(b'"final":false')
                 stopping = asyncio.create_task(server.stop())
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(30):
                     rest = await stream.content.read()
                 assert b'"final":true' in rest
                 assert rest.endswith(b'event: bye\ndata: {"reason":"shutdown"}\n\n')

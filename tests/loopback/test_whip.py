@@ -175,13 +175,13 @@ async def test_an_offer_that_cannot_be_used_is_refused_and_nobody_stays(
 async def test_a_whip_speaker_who_connected_in_time_stays(
     server: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("server.speaker.CONNECT_WITHIN_S", 1.5)
+    monkeypatch.setattr("server.speaker.CONNECT_WITHIN_S", 4.0)
     async with (
         joined(server.url, "standup", "Ada") as ada,
         whip_speaker(server.url, sentence(20)) as speaker,
     ):
         await post(speaker)
-        await ada.wait_for(lambda m: bool(m["type"] == "caption" and m["end"] > 2.0))
+        await ada.wait_for(lambda m: bool(m["type"] == "caption" and m["end"] > 5.0))
         assert "p2" in participants(server)
 
 

@@ -836,8 +836,8 @@ def test_of_an_interface_loopback_and_link_local_addresses_are_left_out(
 async def test_a_peer_without_consent_is_given_up_after_five_checks(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(aioice.ice, "CONSENT_INTERVAL", 0.01)
-    monkeypatch.setattr(aioice.stun, "RETRY_RTO", 0.01)
+    monkeypatch.setattr(aioice.ice, "CONSENT_INTERVAL", 0.1)
+    monkeypatch.setattr(aioice.stun, "RETRY_RTO", 0.1)
     ice.gather_on(["127.0.0.1"], loopback=True)
     ours, theirs = aioice.Connection(True), aioice.Connection(False)
     try:

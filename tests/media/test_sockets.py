@@ -301,6 +301,7 @@ def test_packets_that_follow_each_other_are_read_on_the_beat(run: Run) -> None:
         loop = asyncio.get_running_loop()
         came: list[float] = []
         own = await ear(Ear(lambda _: came.append(loop.time())))
+        began = loop.time()
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
             for _ in range(100):
                 sender.sendto(b"voice", own.address)
@@ -308,8 +309,8 @@ def test_packets_that_follow_each_other_are_read_on_the_beat(run: Run) -> None:
         await until(lambda: len(came) == 100)
 
         beats = sorted({round(at, 3) for at in came})
-        # half a second has 25 sweeps
-        assert len(beats) < 40
+        # some two of three would come alone if none waited
+        assert len(beats) < 1.6 * (loop.time() - began) / SWEEP_S
         own.transport.close()
 
     run(test)

@@ -323,7 +323,7 @@ async def test_a_reader_who_goes_away_is_forgotten(http: Http, lobby: Lobby) -> 
 async def test_a_reader_who_never_reads_is_let_go_and_keeps_no_one_waiting(
     http: Http, lobby: Lobby, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("server.sse._WRITE_S", 0.2)
+    monkeypatch.setattr("server.sse._WRITE_S", 1.0)
     ada = await join(lobby)
     room = room_of(lobby)
     long = "word " * 4000

@@ -18,7 +18,7 @@ HELLO = {"type": "hello", "version": 1, "name": "Ada"}
 
 async def error(client: Client, code: str, *, since: int = 0) -> Message:
     return await client.wait_for(
-        lambda m: bool(m["type"] == "error" and m["code"] == code), since=since, within_s=5
+        lambda m: bool(m["type"] == "error" and m["code"] == code), since=since, within_s=20
     )
 
 
@@ -99,7 +99,7 @@ async def test_a_bad_message_is_told_and_the_session_goes_on(server: Running, ba
         await ada.socket.send_str(bad)
         assert (await error(ada, "bad_message"))["retryable"] is True
         await ada.send(type="mute", muted=True)
-        await ada.wait_for(lambda m: bool(m["type"] == "updated"), within_s=5)
+        await ada.wait_for(lambda m: bool(m["type"] == "updated"), within_s=20)
 
 
 async def test_the_tenth_bad_message_closes_with_1008_and_the_seat_is_free(
@@ -216,16 +216,14 @@ async def test_a_candidate_before_any_offer_waits_for_one(server: Running) -> No
 async def test_a_page_that_neither_reads_nor_answers_pings_is_noticed(
     server: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("signaling.ws._HEARTBEAT_S", 0.2)
     monkeypatch.setattr("server.room.RESUME_WITHIN_S", 0.2)
-    async with (
-        joined(server.url, "standup", "Ada") as ada,
-        connected(server.url, "standup") as ben,
-    ):
-        await ben.hello("Ben")
-        ben.fall_silent()
-        left = await ada.wait_for(lambda m: bool(m["type"] == "left"), within_s=5)
-        assert (left["participant"], left["reason"]) == ("p2", "lost")
+    async with joined(server.url, "standup", "Ada") as ada:
+        monkeypatch.setattr("signaling.ws._HEARTBEAT_S", 0.2)  # not for Ada, however slow she is
+        async with connected(server.url, "standup") as ben:
+            await ben.hello("Ben")
+            ben.fall_silent()
+            left = await ada.wait_for(lambda m: bool(m["type"] == "left"), within_s=20)
+            assert (left["participant"], left["reason"]) == ("p2", "lost")
 
 
 async def test_the_socket_speaks_text_only_to_its_client(server: Running) -> None:

@@ -110,14 +110,14 @@ async def test_when_nobody_who_asked_is_there_it_leaves(
 async def test_one_who_asks_again_in_time_keeps_it(
     stack: TalkStack, scripted_bot: Bot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server.talk_bot, "_NO_TARGET_S", 1.0)
+    monkeypatch.setattr(server.talk_bot, "_NO_TARGET_S", 2.0)
     async with participant(stack, ROOM, "Ada") as ada:
         await ada.enter_call()
         for _ in range(3):
             assert await scripted_bot.transcribe(ROOM, ada.talk.nc_session) == 200
             call = the_call(scripted_bot)
             assert await scripted_bot.transcribe(ROOM, ada.talk.nc_session, enable=False) == 200
-            await asyncio.sleep(0.6)
+            await asyncio.sleep(1.0)
             assert not call.is_over
 
 

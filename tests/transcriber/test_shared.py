@@ -38,7 +38,7 @@ class Sharing(Server):
         )
 
     async def connected(self) -> None:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             await self.shared.ready.wait()
 
 
@@ -231,7 +231,7 @@ async def test_an_engine_that_cannot_start_ends_the_supervisor(
 ) -> None:
     (folder / "pocketsphinx.py").write_text("def Decoder(**_): raise RuntimeError('no model')")
     monkeypatch.setenv("PYTHONPATH", str(folder))
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         with pytest.raises(EngineError, match="cannot start"):
             await Supervisor(EngineOptions("pocketsphinx"), folder / "s").run()
     assert not (folder / "s").exists()

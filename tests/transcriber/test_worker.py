@@ -500,9 +500,9 @@ async def test_a_batch_over_its_deadline_ends_the_worker() -> None:
 
 async def test_a_worker_without_work_is_never_over_its_deadline() -> None:
     engine = HandEngine()
-    async with working(engine, deadline_s=0.1) as worker, worker.connection() as server:
+    async with working(engine, deadline_s=1.0) as worker, worker.connection() as server:
         for utterance in (1, 2):
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(1.2)
             server.send(window("ada", utterance=utterance, final=True))
             await engine.taken()
             engine.release()

@@ -83,7 +83,7 @@ class Connection:
             await self.writer.wait_closed()
 
     async def _read(self) -> protocol.Message:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             message = await protocol.read(self._reader)
         match message:
             case EngineStatus():
@@ -101,7 +101,7 @@ class Endpoint:
     path: Path
 
     async def listens(self) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not self.path.exists():  # noqa: ASYNC110 - nothing tells of a socket file
                 await asyncio.sleep(0)
 
@@ -124,13 +124,13 @@ class Serving(Endpoint):
     process: asyncio.subprocess.Process
 
     async def exit_code(self) -> int:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             return await self.process.wait()
 
     async def logged(self) -> list[dict[str, str]]:
         """Everything it logged, once it has ended."""
         assert self.process.stderr is not None
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             return [json.loads(line) async for line in self.process.stderr]
 
 
@@ -157,7 +157,7 @@ async def serving(engine: str = "scripted") -> AsyncIterator[Serving]:
         assert process.stdout is not None
         try:
             process.stdin.write(KEY.hex().encode() + b"\n")
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await process.stdout.readline()
             yield Serving(path, process)
         finally:
@@ -176,7 +176,7 @@ async def gone(pid: int) -> None:
         loop, ended = asyncio.get_running_loop(), asyncio.Event()
         loop.add_reader(descriptor, ended.set)
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await ended.wait()
         finally:
             loop.remove_reader(descriptor)
@@ -250,7 +250,7 @@ class HandEngine:
     async def taken(self) -> list[Window]:
         """The next batch it was given, as soon as it has it."""
         loop = asyncio.get_running_loop()
-        assert await loop.run_in_executor(None, self._taken.acquire, True, 10)
+        assert await loop.run_in_executor(None, self._taken.acquire, True, 30)
         return self.batches[-1]
 
 
