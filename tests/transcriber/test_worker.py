@@ -1,4 +1,5 @@
 import asyncio
+import gc
 import itertools
 import os
 import signal
@@ -6,7 +7,8 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+import weakref
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -666,6 +668,37 @@ async def test_memory_goes_back_now_and_then(monkeypatch: pytest.MonkeyPatch) ->
         times += 1
 
     monkeypatch.setattr("transcriber.worker.give_back", count)
-    monkeypatch.setattr("transcriber.worker._GIVE_BACK_EVERY_S", 0.01)
+    monkeypatch.setattr("transcriber.worker._TIDY_EVERY_S", 0.01)
     async with working(HandEngine()):
         await until(lambda: times > 2)
+
+
+async def test_there_is_a_full_collection_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, no_collection: None
+) -> None:
+    """By itself Python makes none: the lists of free tuples would grow for hours."""
+
+    class Ring:
+        def __init__(self) -> None:
+            self.own = self
+
+    monkeypatch.setattr("transcriber.worker._TIDY_EVERY_S", 0.01)
+    async with working(HandEngine()) as worker, worker.connection() as server:
+        await server.until(EngineState.READY)
+        ring = weakref.ref(Ring())
+        await until(lambda: ring() is None)
+
+
+async def test_what_is_collected_is_not_looked_for_in_a_loaded_model() -> None:
+    frozen = gc.get_freeze_count()
+    async with working(HandEngine()) as worker, worker.connection() as server:
+        await server.until(EngineState.READY)
+        assert gc.get_freeze_count() > frozen
+    assert gc.get_freeze_count() == 0
+
+
+@pytest.fixture
+def no_collection() -> Iterator[None]:
+    gc.disable()
+    yield
+    gc.enable()
