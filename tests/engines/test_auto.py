@@ -3,6 +3,7 @@ from collections.abc import Hashable, Sequence
 
 import pytest
 
+from tests.logs import logged
 from tests.transcriber.builders import hypothesis, window
 from transcriber.engines import EngineOptions, Tell, auto, tell_nobody
 from transcriber.engines.auto import AutoEngine
@@ -109,7 +110,7 @@ def test_each_step_is_logged_with_its_reason(
     machine.fails("whisper")
     with caplog.at_level(logging.INFO, "roomscribe.worker"):
         loaded()
-    assert [(r.message, vars(r)["engine"], vars(r)["reason"]) for r in caplog.records] == [
+    assert [(r.message, vars(r)["engine"], vars(r)["reason"]) for r in logged(caplog)] == [
         ("engine not chosen", "whisperx", "there is no CUDA device"),
         ("engine not chosen", "whisper", "no whisper here"),
         ("engine chosen", "pocketsphinx", "pocketsphinx's model. A note on pocketsphinx."),

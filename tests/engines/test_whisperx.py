@@ -10,6 +10,7 @@ import pytest
 
 from tests.engines.hub import FILES
 from tests.engines.whisper_fakes import Model, features, tokenizer
+from tests.logs import logged
 from tests.transcriber.builders import window
 from transcriber.engines import EngineOptions, tell_nobody
 from transcriber.engines.whisperx import WhisperxEngine
@@ -185,7 +186,7 @@ def test_a_language_without_an_aligner_keeps_the_words_of_the_cross_attention(
             assert times(heard) == [("hola", 0, 10 * TICK)]
     # asked for once, and said once
     assert library.loaded_aligners == [("es", False)]
-    assert [vars(r)["reason"] for r in caplog.records] == ["es: ValueError"]
+    assert [vars(r)["reason"] for r in logged(caplog)] == ["es: ValueError"]
     assert library.aligned == []
 
 

@@ -30,6 +30,7 @@ from media.peer import (
 )
 from media.track import Ledger, Origin
 from tests.clients import Voice
+from tests.logs import logged
 from tests.media.pages import Page, listening, on_loopback, peer_of, until, wait_for
 from tests.media.rtp import assert_in_order, correlation, timeline
 from tests.speech import Samples, at_16k, peak, silence, spoken, tone
@@ -572,7 +573,7 @@ async def test_a_connection_that_fails_to_close_takes_nobody_along(
 
     assert peer.feed.is_ended
     assert peer.events.is_ended
-    assert [record.message for record in caplog.records] == ["a peer did not close cleanly"]
+    assert [record.message for record in logged(caplog)] == ["a peer did not close cleanly"]
 
 
 async def test_a_peer_without_an_offer_closes() -> None:

@@ -15,6 +15,7 @@ from dns.rdataclass import RdataClass
 from dns.rdatatype import A
 
 from media import contained
+from tests.logs import logged
 
 NAME = "4e1b0f5a-0c1d-4a57-9d0e-8f6f3a2b1c0d.local"
 OF_THE_HOST_ALONE = RdataClass.make(0x8001)  # class IN, with the bit that says so
@@ -63,7 +64,7 @@ async def test_an_answer_that_cannot_be_read_is_passed_over(
     names.datagram_received(answer(b"\xc0\0\2\7"), ("192.0.2.1", 5353))
 
     assert await resolving == "192.0.2.7"
-    assert [r for r in caplog.records if r.levelno > logging.INFO] == []
+    assert [r for r in logged(caplog) if r.levelno > logging.INFO] == []
 
 
 async def test_where_nobody_can_be_asked_a_name_is_nobodys(monkeypatch: pytest.MonkeyPatch) -> None:

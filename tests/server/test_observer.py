@@ -10,6 +10,7 @@ from server import machine, observer
 from server.lobby import Lobby
 from server.observer import Observer
 from tests.clients import until
+from tests.logs import logged
 
 
 async def test_a_server_without_a_file_left_goes_on_and_takes_no_speaker_in(
@@ -36,7 +37,7 @@ async def test_a_server_without_a_file_left_goes_on_and_takes_no_speaker_in(
     assert not measuring.done()
     assert admission.reason == "files"
     assert not admission.admit()
-    told = [record for record in caplog.records if record.levelno == logging.WARNING]
+    told = [record for record in logged(caplog) if record.levelno == logging.WARNING]
     assert [record.getMessage() for record in told] == ["the machine cannot be measured"]
 
     monkeypatch.setattr(machine, "memory", memory)

@@ -14,6 +14,7 @@ from server.lobby import Lobby
 from server.observer import Observer
 from server.store import RoomRecord
 from tests.clients import until
+from tests.logs import logged
 from tests.server.rooms import caption, end_room, gap, join, room_of
 from transcriber.types import EngineState, EngineStatus
 
@@ -160,7 +161,7 @@ async def test_what_goes_wrong_in_here_stays_in_here(
 
     monkeypatch.setattr("server.machine.resident_bytes", fail)
     await assert_error(await http.get("/healthz"), 500, "internal", retryable=True)
-    assert [record.message for record in caplog.records] == ["a request failed"]
+    assert [record.message for record in logged(caplog)] == ["a request failed"]
 
 
 # Health

@@ -16,6 +16,7 @@ import pytest
 import uvloop
 
 from tests.clients import until
+from tests.logs import logged
 from tests.speech import tone
 from tests.transcriber.builders import window
 from tests.transcriber.workers import is_running
@@ -653,7 +654,7 @@ async def test_without_a_place_for_its_socket_the_engine_is_not_there_and_nothin
     running.cancel()
     await asyncio.wait({running})
     assert running.cancelled()
-    reasons = {vars(r)["reason"] for r in caplog.records if r.levelno == logging.WARNING}
+    reasons = {vars(r)["reason"] for r in logged(caplog) if r.levelno == logging.WARNING}
     assert reasons == {"No space left on device"}
 
 
@@ -666,10 +667,10 @@ async def test_a_temporary_folder_with_too_long_a_name_is_told(
     process = WorkerProcess(EngineOptions("scripted"))
     running = asyncio.create_task(process.run(), name="process")
     with caplog.at_level(logging.WARNING, "roomscribe"):
-        await until(lambda: bool(caplog.records))
+        await until(lambda: bool(logged(caplog)))
     running.cancel()
     await asyncio.wait({running})
-    assert "TMPDIR is too long" in vars(caplog.records[0])["reason"]
+    assert "TMPDIR is too long" in vars(logged(caplog)[0])["reason"]
 
 
 async def test_what_lies_in_the_current_folder_does_not_reach_the_worker(

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from tests.clients import until
+from tests.logs import logged
 from tests.speech import tone
 from tests.transcriber.builders import tail_of, window
 from tests.transcriber.workers import (
@@ -480,7 +481,7 @@ async def test_each_end_of_a_worker_has_a_code_of_its_own(
     engine = HandEngine(load_error=error)
     async with asyncio.timeout(10):
         assert await serve(Worker(engine, KEY), tmp_path / "s") == code
-    told = [r.message for r in caplog.records if r.name.startswith("roomscribe")]
+    told = [record.message for record in logged(caplog)]
     assert told == [message]
     for task in asyncio.all_tasks() - {asyncio.current_task()}:
         if task.get_name() == "parent":
