@@ -34,7 +34,7 @@ class Lobby:
         self.is_open = True
         self._tasks: asyncio.TaskGroup | None = None
         self._closed = asyncio.Event()
-        self._behind = False
+        self._load = Load(state="ok", lag_s=0.0)
         self._reported_at = 0.0
         limits = house.settings.limits
         self.bounds = Bounds(
@@ -66,6 +66,7 @@ class Lobby:
             back = await self._resume(request, request.resume)
             if back is not None:
                 self.house.metrics.joins.labels("resumed").inc()
+                self._tell_load(back)
                 return back
         grant = request.grant or await self._admit(request)
         self._check_open()  # again: a provider's keys may have had to be waited for
@@ -80,7 +81,9 @@ class Lobby:
         if room is None or room.is_ended:
             room = self._open(request.room)
         self.house.metrics.joins.labels("joined").inc()
-        return room.join(request, language, grant)
+        newcomer = room.join(request, language, grant)
+        self._tell_load(newcomer)
+        return newcomer
 
     def _check_open(self) -> None:
         """Raises `Refused`."""
@@ -214,17 +217,29 @@ class Lobby:
             elif now - room.active_at >= idle_s and not is_of_call(room.name):
                 self.house.limits.hit("idle_s")
                 self.end_room(room, "idle")
-        if self._behind and now - self._reported_at > _BEHIND_S and not self.house.engine.pending:
+        if (
+            self._is_behind
+            and now - self._reported_at > _BEHIND_S
+            and not self.house.engine.pending
+        ):
             self._note_lag(0.0)
 
+    @property
+    def _is_behind(self) -> bool:
+        return self._load.state == "catching_up"
+
     def _note_lag(self, lag_s: float) -> None:
-        behind = lag_s > (_CAUGHT_UP_S if self._behind else _BEHIND_S)
-        if behind == self._behind:
+        is_behind = lag_s > (_CAUGHT_UP_S if self._is_behind else _BEHIND_S)
+        if is_behind == self._is_behind:
             return
-        self._behind = behind
-        message = Load(state="catching_up" if behind else "ok", lag_s=round(lag_s, 1))
+        self._load = Load(state="catching_up" if is_behind else "ok", lag_s=round(lag_s, 1))
         for room in self.rooms.values():
-            room.tell(message)
+            room.tell(self._load)
+
+    def _tell_load(self, newcomer: Participant) -> None:
+        """The others were told when captions began to lag."""
+        if self._is_behind:
+            newcomer.send(self._load)
 
 
 def summary(room: Room) -> dict[str, object]:

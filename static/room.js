@@ -129,6 +129,8 @@ function followConnection(state, { error, reason, waitMs = 0 }) {
     clearNotice("connection");
     showStatus("connected");
   } else if (state === "reconnecting") {
+    // Whether captions lag is said anew after the next welcome.
+    showLoad({ state: "ok" });
     showStatus("reconnecting", navigator.onLine ? "Reconnecting…" : "Offline — reconnecting…");
     if (error) showNotice("connection", `${sentence(error.message)} Trying again in ${Math.ceil(waitMs / 1000)} s.`);
   } else if (state === "error") {
@@ -212,12 +214,12 @@ function receiveCaption(event) {
 async function loadHistory() {
   try {
     const answer = await request(room, `${api}/transcript.json`);
+    if (answer.ok) {
+      const said = await answer.json();
+      // Not an earlier meeting's of this room: its segments are named as ours will be.
+      if (said.ended_at === null) ledger.receiveHistory(said, HISTORY);
     // A room in which nobody has spoken may have no transcript yet.
-    if (!answer.ok) return;
-    const said = await answer.json();
-    // An earlier meeting of this room: its segments are named as ours will be.
-    if (said.ended_at === null) ledger.receiveHistory(said, HISTORY);
-    else if (answer.status !== 404) throw new Error(`transcript: ${answer.status}`);
+    } else if (answer.status !== 404) throw new Error(`transcript: ${answer.status}`);
     hasHistory = true;
     clearNotice("history");
   } catch {

@@ -1,11 +1,13 @@
 """People in browsers: they speak, everyone reads, and nothing a person does goes missing."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from playwright.async_api import WebSocketRoute
 
 from tests.browser.conftest import NewPerson, Person, ServerProcess, served
 from tests.speech import OPEN_THE_MEETING, silence, spoken, words_right, write_wav
@@ -135,6 +137,48 @@ async def test_without_a_microphone_one_reads_along(
         assert await reader.page.evaluate("document.documentElement.dataset.media") == "none"
 
 
+async def test_the_words_of_an_earlier_meeting_are_neither_shown_nor_missed(
+    person: NewPerson, tmp_path: Path
+) -> None:
+    async with (
+        served(tmp_path, ROOMS__LINGER_S="0", TRANSCRIBER__ENGINE="pocketsphinx") as server,
+        person(microphone(tmp_path, OPEN_THE_MEETING)) as ada,
+        person(microphone=False) as reader,
+    ):
+        await ada.join(server.url, "standup", "Ada")
+        await until(lambda: _has_finals(ada, 1))
+        await ada.page.click("#leave")
+        async with reader.page.expect_response("**/transcript.json") as answer:
+            await reader.join(server.url, "standup", "Reader", listen=True)
+        said = await (await answer.value).json()
+        assert said["segments"]
+        assert said["ended_at"] is not None
+        await _has_rendered(reader)
+        assert await reader.finals() == []
+        assert await reader.page.query_selector_all("#notices .notice") == []
+
+
+async def test_a_history_that_cannot_be_loaded_is_told(
+    server: ServerProcess, person: NewPerson
+) -> None:
+    async with person(microphone=False) as reader:
+        await reader.page.route("**/transcript.json", lambda route: route.fulfill(status=503))
+        await reader.join(server.url, "standup", "Reader", listen=True)
+        await reader.page.wait_for_selector('#notices [data-code="history"]')
+
+
+async def test_that_captions_lag_is_forgotten_with_the_connection(
+    person: NewPerson, tmp_path: Path
+) -> None:
+    async with person(microphone=False) as reader:
+        await reader.page.route_web_socket("**/ws", _lagging)
+        async with served(tmp_path) as server:
+            await reader.join(server.url, "standup", "Reader", listen=True)
+            await reader.page.wait_for_selector("#load:not([hidden])")
+        await reader.page.wait_for_selector('#status[data-state="reconnecting"]')
+        assert await reader.page.is_hidden("#load")
+
+
 async def test_leaving_is_seen_by_the_others(
     server: ServerProcess, person: NewPerson, tmp_path: Path
 ) -> None:
@@ -172,6 +216,24 @@ async def test_the_page_answers_a_click_within_100_ms_while_speech_is_transcribe
         )
         # the median: a shared machine may take a moment away from any one of them
         assert sorted(waits)[len(waits) // 2] < 100
+
+
+def _lagging(socket: WebSocketRoute) -> None:
+    """The server's words, and that captions lag after its welcome."""
+    server = socket.connect_to_server()
+
+    def pass_on(message: str | bytes) -> None:
+        socket.send(message)
+        if json.loads(message)["type"] == "welcome":
+            socket.send(json.dumps({"type": "load", "state": "catching_up", "lag_s": 2.1}))
+
+    server.on_message(pass_on)
+
+
+async def _has_rendered(who: Person) -> None:
+    await who.page.evaluate(
+        "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
+    )
 
 
 async def _has_finals(who: Person, count: int) -> bool:

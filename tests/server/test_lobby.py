@@ -242,6 +242,25 @@ async def test_pages_are_told_when_captions_lag_and_when_they_have_caught_up(
     ]
 
 
+async def test_who_comes_while_captions_lag_is_told_so_after_the_welcome(lobby: Lobby) -> None:
+    ada = await join(lobby)
+    lobby.batch_done(batch(2.0))
+    told = await received(ada)
+    ben = await join(lobby, name="Ben")
+    lag = {"type": "load", "state": "catching_up", "lag_s": 2.0}
+    assert told[-1] == lag
+    assert (await received(ben))[-1] == lag
+
+    back = await join(lobby, resume=ada.resume)
+    assert back is ada
+    said = types(await received(back))
+    assert said.index("welcome") < said.index("load")
+
+    lobby.batch_done(batch(0.1))
+    cem = await join(lobby, name="Cem")
+    assert "load" not in types(await received(cem))
+
+
 async def test_captions_have_caught_up_when_there_is_nothing_more_to_do(lobby: Lobby) -> None:
     ada = await join(lobby)
     lobby.batch_done(batch(4.0))
