@@ -11,6 +11,8 @@
 - Pages that hide their addresses give names in `.local`, of which aioice asks the network. An
   answer that it cannot read raises into the event loop, and where its port is another program's
   the whole offer is refused. Here the one goes by, and in the other case the name is nobody's.
+- aioice asks a relay again and again, also over a connection that was lost. uvloop raises there,
+  in a timer, and who asked waits for ever: what a lost relay is sent goes nowhere instead.
 """
 
 import asyncio
@@ -25,6 +27,7 @@ from typing import Any
 import aioice.ice
 import aioice.mdns
 import aioice.stun
+import aioice.turn
 import aiortc.rtcsctptransport
 from aiortc import RTCDtlsTransport, RTCPeerConnection, RTCSctpTransport
 from OpenSSL import SSL
@@ -231,6 +234,14 @@ async def _names() -> aioice.mdns.MDnsProtocol:
         return _NoNames()
 
 
+class _RelayByTcp(aioice.turn.TurnClientTcpProtocol):
+    """aioice's, for a connection that is lost."""
+
+    def _send(self, data: bytes) -> None:
+        if not self.transport.is_closing():
+            super()._send(data)
+
+
 _decode_params = aiortc.rtcsctptransport.decode_params
 
 
@@ -249,3 +260,4 @@ def _params(body: bytes) -> list[tuple[int, bytes]]:
 setattr(aiortc.rtcsctptransport, "decode_params", _params)  # noqa: B010
 setattr(aioice.mdns, "MDnsProtocol", _Names)  # noqa: B010
 setattr(aioice.mdns, "create_mdns_protocol", _names)  # noqa: B010
+setattr(aioice.turn, "TurnClientTcpProtocol", _RelayByTcp)  # noqa: B010

@@ -1,4 +1,5 @@
-"""Names in `.local`: the network is asked, and whoever is in it may answer anything."""
+"""Names in `.local`: the network is asked, and whoever is in it may answer anything. A relay that
+is lost."""
 
 import asyncio
 import logging
@@ -6,11 +7,14 @@ from typing import Any, cast
 
 import aioice
 import aioice.mdns
+import aioice.stun
+import aioice.turn
 import dns.flags
 import dns.message
 import dns.rdata
 import dns.rrset
 import pytest
+import uvloop
 from dns.rdataclass import RdataClass
 from dns.rdatatype import A
 
@@ -102,3 +106,33 @@ async def test_who_could_not_ask_tries_again(monkeypatch: pytest.MonkeyPatch) ->
     assert await names.resolve(NAME) == "192.0.2.7"
     await names.close()
     assert len(closed) == 1
+
+
+def test_who_asks_a_relay_that_is_lost_does_not_wait_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On uvloop, as in the product: it raises where a lost connection is written to."""
+    monkeypatch.setattr(aioice.stun, "RETRY_RTO", 0.01)
+    faults: list[dict[str, Any]] = []
+
+    async def hang_up(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async def ask() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, fault: faults.append(fault))
+        async with (
+            await asyncio.start_server(hang_up, "127.0.0.1", 0) as relay,
+            asyncio.timeout(20),
+        ):
+            with pytest.raises(aioice.stun.TransactionTimeout):
+                await aioice.turn.create_turn_endpoint(
+                    asyncio.DatagramProtocol,
+                    server_addr=relay.sockets[0].getsockname(),
+                    username="ada",
+                    password="secret",
+                    transport="tcp",
+                )
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(ask())
+    assert faults == []
