@@ -89,7 +89,7 @@ test-faults: setup-dev ## fifty speakers while something goes wrong, six minutes
 soak: setup-dev ## 100 speakers for a day: memory, finals, what is left; a report
 	@$(PY) -m soak day --for 24h
 
-soak-short: setup-dev ## a day's joins and leaves in minutes, under memray, held to its budget
+soak-short: setup-dev ## 800 joins and leaves in four minutes, under memray, held to its budget
 	@$(PY) -m soak short --for 4m --memray
 
 bench-asr: setup-dev ## many speakers on one engine, beside the usual ways, in one run

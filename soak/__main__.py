@@ -11,8 +11,10 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import NoReturn
 
 from soak.folder import Folder
+from soak.heap import CannotDraw
 from soak.progress import Board, shown
 from soak.report import write_report
 from soak.run import Run
@@ -34,9 +36,23 @@ def main() -> None:
         folder.what()
         asyncio.run(_run(folder, given.token))
     except (BadScenario, CannotServe, CannotStart, OSError) as error:
-        sys.stderr.write(f"soak: {error}\n")
-        sys.exit(_USAGE)
-    sys.exit(0 if write_report(folder, sys.stdout) else 1)
+        _refuse(str(error))
+    _judge(folder)
+
+
+def _judge(folder: Folder) -> NoReturn:
+    try:
+        passed = write_report(folder, sys.stdout)
+    except FileNotFoundError:
+        _refuse(f"{folder.path}: is no run")
+    except (BadScenario, CannotDraw, OSError) as error:
+        _refuse(f"{folder.path}: {error}")
+    sys.exit(0 if passed else 1)
+
+
+def _refuse(why: str) -> NoReturn:
+    sys.stderr.write(f"soak: {why}\n")
+    sys.exit(_USAGE)
 
 
 def _arguments() -> argparse.Namespace:
@@ -47,15 +63,23 @@ def _arguments() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "scenario", nargs="?", default="day", help="a TOML file, or day, short, calls"
+        "scenario", nargs="?", help="a TOML file, or day (that is meant), short, calls"
     )
-    parser.add_argument("--for", dest="for_s", type=_duration, default=600.0, metavar="10m|24h|7d")
+    parser.add_argument(
+        "--for", dest="for_s", type=_duration, metavar="10m|24h|7d", help="10 minutes, if not given"
+    )
     parser.add_argument("--url", help="a server that runs; else one is started")
     add_token(parser)
     parser.add_argument("--out", type=Path, help="the run's folder; else soak-runs/ and the time")
     parser.add_argument("--memray", action="store_true", help="what is allocated, and where")
     parser.add_argument("--resume", type=Path, metavar="DIR", help="go on with a run")
     given = parser.parse_args()
+    if given.resume and (
+        given.scenario or given.for_s is not None or given.url or given.out or given.memray
+    ):
+        parser.error("--resume goes on with the run as it began; beside it only --token is taken")
+    given.scenario = given.scenario or "day"
+    given.for_s = 600.0 if given.for_s is None else given.for_s
     if given.url and given.memray:
         parser.error("--memray needs a server that the soak starts; leave out --url")
     return given
@@ -100,14 +124,7 @@ async def _run(folder: Folder, token: str | None) -> None:
 def _report(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m soak report")
     parser.add_argument("folder", type=Path)
-    folder = Folder(parser.parse_args(arguments).folder)
-    try:
-        passed = write_report(folder, sys.stdout)
-    except (FileNotFoundError, BadScenario) as error:
-        why = error if isinstance(error, BadScenario) else "is no run"
-        sys.stderr.write(f"soak: {folder.path}: {why}\n")
-        sys.exit(_USAGE)
-    sys.exit(0 if passed else 1)
+    _judge(Folder(parser.parse_args(arguments).folder))
 
 
 if __name__ == "__main__":

@@ -68,8 +68,9 @@ class Audience:
                 tasks.create_task(again_and_again(sleeper), name="soak-slow")
 
     @property
-    def readers(self) -> int:
-        return len(self._deliveries) + len(self._pages) + len(self._slow)
+    def listeners(self) -> int:
+        """Who was let in, and is told of what is said: without those who never read."""
+        return sum(delivery.listeners for delivery in self._deliveries.values())
 
     def reading(self) -> Reading:
         """What was told by now."""

@@ -67,11 +67,6 @@ class Calls:
             finally:
                 self._ending.set()
 
-    @property
-    def readers(self) -> int:
-        """In all that go on now."""
-        return len(self._now) * self._wanted.speakers
-
     def reading(self) -> Reading:
         """What those in calls were told by now."""
         now = time.monotonic()

@@ -43,6 +43,10 @@ class Delivery:
     def missing(self) -> int:
         return len(self._missed)
 
+    @property
+    def listeners(self) -> int:
+        return len(self._here)
+
     def came(self, listener: str, now: float) -> None:
         self._here[listener] = now
 

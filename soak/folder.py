@@ -1,7 +1,8 @@
 """The folder of a run, which is all there is of it.
 
 `run.json` says what it is, `samples.jsonl` and `events.jsonl` grow while it goes, `ends.jsonl` has
-what was there before the first came and after the last had gone. Lines are appended, so that a run
+what was there before the first came and after the last had gone, `parts.jsonl` when each part
+began. Lines are appended, so that a run
 of days survives its terminal; one that was interrupted goes on as its next part.
 """
 
@@ -60,6 +61,14 @@ class Folder:
         """Raises `FileNotFoundError` where there is no run."""
         told: dict[str, Any] = json.loads(self._file("run.json").read_text(encoding="utf-8"))
         return told
+
+    def begin_part(self) -> int:
+        """Its number, which no other has, however short that one was."""
+        parts: list[int] = [told["part"] for told in self._lines("parts.jsonl")]
+        # of before parts were noted there are samples alone
+        part = max([-1, *parts, *(sample.part for sample in self.samples())]) + 1
+        self._add("parts.jsonl", json.dumps({"part": part, "began": time.time()}))
+        return part
 
     @property
     def scenario(self) -> Scenario:

@@ -36,6 +36,11 @@ _MOST_MOMENTS = 40
 _LEAST_MOMENTS = 8
 _SURELY = 3.0  # standard errors
 
+
+class CannotDraw(Exception):
+    """memray cannot read its capture."""
+
+
 Frame = tuple[str, str, int]  # function, file, line: the innermost first
 
 
@@ -189,7 +194,7 @@ def _some(marks: Sequence[Mark]) -> list[Mark]:
 
 def judge_captures(folder: Folder) -> list[Check]:
     """Of every part of a run under memray that was warm for a while; draws their flamegraphs where
-    there are none yet."""
+    there are none yet, or of less. Raises `CannotDraw`."""
     budget = Budget.read(BUDGET.read_text(encoding="utf-8"))
     checks: list[Check] = []
     for part, marks in folder.marks().items():
@@ -207,17 +212,19 @@ def judge_captures(folder: Folder) -> list[Check]:
 @contextmanager
 def _flamegraph(capture: Path, page: Path) -> Iterator[None]:
     """Drawn meanwhile, by another process: of the whole run, with a slider for the time. It needs
-    no host to look at. Raises `CalledProcessError`."""
-    if page.is_file():
+    no host to look at. Raises `CannotDraw`."""
+    if page.is_file() and page.stat().st_mtime >= capture.stat().st_mtime:
         yield
         return
-    command = [sys.executable, "-m", "memray", "flamegraph", "--temporal", "--no-web"]
+    unfinished = page.with_suffix(".part")
+    command = [sys.executable, "-m", "memray", "flamegraph", "--temporal", "--no-web", "--force"]
     with subprocess.Popen(
-        [*command, "--output", str(page), str(capture)], stdout=subprocess.DEVNULL
+        [*command, "--output", str(unfinished), str(capture)], stdout=subprocess.DEVNULL
     ) as drawing:
         yield
     if drawing.returncode:
-        raise subprocess.CalledProcessError(drawing.returncode, command)
+        raise CannotDraw(f"{capture}: no flamegraph; memray ended with {drawing.returncode}")
+    unfinished.replace(page)
 
 
 def _most(of: dict[Site, float]) -> str:

@@ -27,6 +27,7 @@ from soak.verdict import (
     judge_calls,
     judge_joins,
     judge_leaving,
+    judge_listeners,
     judge_unheard,
 )
 
@@ -66,6 +67,7 @@ def _checks(folder: Folder, samples: list[Sample]) -> list[Check]:
         *(judge_calls(samples) if scenario.calls.count else []),
         # a server elsewhere has other people, too; a call goes on before its reader comes
         *([] if what["url"] or scenario.calls.count else [judge_unheard(samples)]),
+        judge_listeners(samples, scenario.readers),
         judge_joins(samples, scenario.speakers, scenario.joins_per_minute),
         *(check for end in ends for check in judge_leaving(end.before, end.after, _POOL)),
         *([] if ends else [Check("left at the end", "not seen", "nothing", Outcome.UNKNOWN)]),
@@ -74,9 +76,14 @@ def _checks(folder: Folder, samples: list[Sample]) -> list[Check]:
 
 
 def _to_the_last_word(samples: list[Sample], ends: list[Ends]) -> list[Sample]:
-    """The last of each part has what was told until it was over."""
+    """The last of each part has what was told until it was over. Of one that was cut off, what was
+    made since the sample before was still on its way."""
     last = {sample.part: number for number, sample in enumerate(samples)}
     whole = list(samples)
+    for part in last.keys() - {end.part for end in ends}:
+        at = last[part]
+        made = samples[at - 1].finals if at and samples[at - 1].part == part else 0
+        whole[at] = replace(whole[at], finals=made)
     for end in ends:
         if end.part in last:
             at, told = last[end.part], end.after

@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -47,7 +48,7 @@ class Doing:
     joins: int = 0
     failed: int = 0
     left: int = 0
-    listeners: int = 0
+    listeners: int = 0  # who were let in and read, beside those in calls
     calls: int = 0  # opened
     calls_failed: int = 0
 
@@ -84,7 +85,8 @@ class Sample:
     reading: Reading
     in_calls: Reading = Reading()  # what those in calls were told who asked
     calls: int = 0  # that the server is in
-    lost_s: float = 0.0  # of the audio, what nobody could read and somebody should have
+    lost_s: float = 0.0  # of the speech, what nobody could read and somebody should have
+    speech_s: float = 0.0  # what became of speech, all fates: the audio without silence
 
     @property
     def as_line(self) -> str:
@@ -145,6 +147,7 @@ class Sampler:
         if self._pid is not None:
             server = usage(self._pid)
             worker_pid, worker = _worker(self._pid)
+        speech = partial(scraped.sum, "speech_seconds_total")
         return Sample(
             round(at, 1),
             part,
@@ -176,7 +179,8 @@ class Sampler:
             reading,
             in_calls,
             int(scraped.sum("talk_calls")),
-            sum(scraped.sum("speech_seconds_total", fate=fate) for fate in _LOST),
+            sum(speech(fate=fate) for fate in _LOST),
+            speech() - speech(fate="silence"),
         )
 
     async def _text(self, path: str) -> str:

@@ -84,6 +84,11 @@ class Scenario(_Part):
     limits: Limits = Limits()
     server: dict[str, str] = Field(default_factory=dict)  # its environment
 
+    @property
+    def readers(self) -> int:
+        """The pages, and one for each room; nobody where there is no room to read."""
+        return self.rooms + self.listeners if self.speakers else 0
+
 
 def load_scenario(name: str) -> Scenario:
     """A file, or the name of one that is here. Raises `BadScenario`."""

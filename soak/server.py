@@ -70,8 +70,12 @@ async def serving(
     allow_files()
     url = f"http://127.0.0.1:{environment['SERVER__PORT']}"
     with log.open("ab") as out:
+        # pdeathsig: when this process is killed, that ends, too, and what it holds can be taken
         process = await asyncio.create_subprocess_exec(
-            *command, env=dict(environment), stdout=out, stderr=out
+            *("setpriv", "--pdeathsig", "TERM", *command),
+            env=dict(environment),
+            stdout=out,
+            stderr=out,
         )
     try:
         await _until_up(process, url + ready, log)

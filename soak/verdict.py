@@ -24,6 +24,7 @@ _BLOCK_AT_LEAST_S = 60.0
 _LONGEST_PAUSE_S = 120.0
 # The loop of a server that does not answer for so long stands still.
 _LONGEST_UNSEEN_S = 30.0
+_LET_IN_S = 30.0
 # A join that fails, or takes its time, is none of these: many are under way at once.
 _JOINS_AT_LEAST = 0.8
 _FEW = 3  # blocks more than lines, below which no interval means anything
@@ -83,7 +84,7 @@ def judge(samples: Sequence[Sample], limits: Limits, warm_up_s: float) -> list[C
         if any(sample.worker_pid for sample in warm):
             grows = slope(_memory(warm, _of_worker))
             checks.append(_judge_slope("growth of the worker", grows, limit))
-    audio_s = increase(samples, lambda s: s.audio_s)
+    speech_s = increase(samples, lambda s: s.speech_s)
     lost_s = increase(samples, lambda s: s.lost_s)
     tried = done(samples, lambda s: s.doing.joins + s.doing.failed)
     tried += done(samples, lambda s: s.doing.calls + s.doing.calls_failed)
@@ -91,7 +92,7 @@ def judge(samples: Sequence[Sample], limits: Limits, warm_up_s: float) -> list[C
     failed += increase(samples, lambda s: s.speakers_failed)
     return [
         *checks,
-        _judge_share("seconds of audio dropped", lost_s, audio_s, limits.dropped),
+        _judge_share("seconds of speech dropped", lost_s, speech_s, limits.dropped),
         _judge_share("joins, calls and speakers that failed", failed, tried, limits.errors),
         _judge_finals("finals, to each listener once", samples, _reading),
         _judge_pause("longest time without a final", samples, _reading),
@@ -116,6 +117,14 @@ def judge_joins(samples: Sequence[Sample], speakers: int, joins_per_minute: floa
     came = done(samples, lambda s: s.doing.joins)
     outcome = Outcome.PASSED if came >= _JOINS_AT_LEAST * wanted else Outcome.FAILED
     return Check("joins", f"{came:.0f}", f"{_JOINS_AT_LEAST:.0%} of {wanted:.0f}", outcome)
+
+
+def judge_listeners(samples: Sequence[Sample], wanted: int) -> Check:
+    """Whether all who were to read were let in: who was not is owed nothing, and misses nothing."""
+    settled = after_warm_up(samples, _LET_IN_S) or samples[-1:]
+    fewest = min((sample.doing.listeners for sample in settled), default=0)
+    outcome = Outcome.PASSED if fewest >= wanted else Outcome.FAILED
+    return Check("listeners, the fewest at a time", f"{fewest}", f"{wanted}", outcome)
 
 
 def judge_unheard(samples: Sequence[Sample]) -> Check:
@@ -283,11 +292,12 @@ def _judge_slope(what: str, found: Slope | None, limit: float) -> Check:
 
 
 def _judge_share(what: str, part: float, whole: float, limit: float) -> Check:
-    told = f"at most {limit:.1%}"
+    told = f"below {limit:.1%}"
     if not whole:
         return Check(what, "nothing came", told, Outcome.UNKNOWN)
     text = f"{part:.0f} of {whole:.0f}, {part / whole:.3%}"
-    return Check(what, text, told, Outcome.PASSED if part <= limit * whole else Outcome.FAILED)
+    enough = not part or part < limit * whole
+    return Check(what, text, told, Outcome.PASSED if enough else Outcome.FAILED)
 
 
 def _judge_finals(what: str, samples: Sequence[Sample], read: Callable[[Sample], Reading]) -> Check:

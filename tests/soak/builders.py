@@ -45,7 +45,8 @@ def steady(hours: float, every_s: float = 5.0) -> list[Sample]:
     return [
         sample(
             at,
-            audio_s=at * 10,
+            audio_s=at * 25,
+            speech_s=at * 10,
             doing=Doing(joins=100 + int(at)),
             reading=Reading(finals=int(at), delivered=3 * int(at)),
         )

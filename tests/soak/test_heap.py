@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 import time
@@ -6,8 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from soak.folder import Mark
-from soak.heap import BUDGET, PARTS, Budget, Heap, Site, judge_heap, read_heap, site_of
+from soak.folder import Folder, Mark
+from soak.heap import (
+    BUDGET,
+    PARTS,
+    Budget,
+    CannotDraw,
+    Heap,
+    Site,
+    judge_captures,
+    judge_heap,
+    read_heap,
+    site_of,
+)
+from soak.scenario import load_scenario
 from soak.verdict import Check, Outcome
 
 ROOT = Path(__file__).parents[2]
@@ -127,17 +140,52 @@ time.sleep(0.3)
 """
 
 
-@pytest.mark.slow
-def test_a_capture_tells_what_was_live_at_each_moment(tmp_path: Path) -> None:
-    script = tmp_path / "holds.py"
-    script.write_text(_HOLDS)
-    capture = tmp_path / "capture.bin"
-    command = [sys.executable, "-m", "memray", "run", "--trace-python-allocators", "-q"]
+def captured(program: str, capture: Path) -> list[float]:
+    """What it writes, numbers, while memray looks on."""
+    script = capture.with_name("holds.py")
+    script.write_text(program)
+    command = [sys.executable, "-m", "memray", "run", "--trace-python-allocators", "-q", "-f"]
     done = subprocess.run(
         [*command, "-o", str(capture), str(script)], check=True, capture_output=True, text=True
     )
-    began = time.time() - 60
-    moments = [float(line) for line in done.stdout.split() if line.replace(".", "").isdigit()]
+    return [float(line) for line in done.stdout.split() if line.replace(".", "").isdigit()]
+
+
+@pytest.mark.slow
+def test_a_flamegraph_is_drawn_anew_when_more_was_captured(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "run")
+    folder.begin(load_scenario("short"), 60.0, None, memray=True)
+    empty, *_, last = captured(_HOLDS, folder.capture(0))
+    for number in range(12):
+        folder.add_mark(Mark(0, last if number else empty, 0, number))
+    page = folder.path / "flamegraph-0.html"
+    page.write_text("of the beginning")
+    os.utime(page, (0, 0))
+    judge_captures(folder)
+    drawn = page.read_text()
+    assert "memray" in drawn
+    page.write_text("of all")
+    judge_captures(folder)
+    assert page.read_text() == "of all"
+
+
+@pytest.mark.slow
+def test_what_memray_cannot_read_is_said(tmp_path: Path) -> None:
+    folder = Folder(tmp_path / "run")
+    folder.begin(load_scenario("short"), 60.0, None, memray=True)
+    folder.capture(0).write_bytes(b"no capture")
+    for number in range(12):
+        folder.add_mark(Mark(0, time.time(), 0, number))
+    with pytest.raises((CannotDraw, OSError)):
+        judge_captures(folder)
+    assert list(folder.path.glob("*.html")) == []
+
+
+@pytest.mark.slow
+def test_a_capture_tells_what_was_live_at_each_moment(tmp_path: Path) -> None:
+    capture = tmp_path / "capture.bin"
+    began = time.time()
+    moments = captured(_HOLDS, capture)
     assert len(moments) == 3
     assert all(moment > began for moment in moments)
     found = read_heap(capture, [Mark(0, moment, 0, 0) for moment in moments])

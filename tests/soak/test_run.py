@@ -14,7 +14,10 @@ from server.config import Settings
 from server.settings import AuthSettings, RoomSettings
 from server.tokens import issue
 from signaling.grant import EVERY_ROOM, Grant, Right
+from soak.folder import Folder
+from soak.scenario import load_scenario
 from tests.clients import until
+from tests.soak.builders import sample
 from tests.soak.cli import said_by, soak
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
@@ -64,17 +67,22 @@ async def test_a_run_ends_with_a_report_and_its_verdict(scenario: Path, tmp_path
     assert loaded == []
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 async def test_what_was_interrupted_does_not_pass_and_goes_on_where_it_was(
-    scenario: Path, tmp_path: Path
+    number: signal.Signals, scenario: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
     process = await soak(scenario, "--for", "20s", "--out", folder)
     samples = folder / "samples.jsonl"
     await until(lambda: samples.is_file() and len(samples.read_text().splitlines()) > 1, 60.0)
-    process.send_signal(signal.SIGINT)
+    server = json.loads(samples.read_text().splitlines()[-1])["server_pid"]
+    process.send_signal(number)
     said = await said_by(process)
-    assert process.returncode == 1, said
-    assert "? length of the run" in said
+    if number is signal.SIGINT:
+        assert process.returncode == 1, said
+        assert "? length of the run" in said
+    # where the run was killed, its server is not left alone with the folder
+    await until(lambda: not Path(f"/proc/{server}").exists(), 60.0)
     again = await soak("--resume", folder)
     said = await said_by(again)
     assert again.returncode == 0, said
@@ -93,6 +101,26 @@ def settings(settings: Settings) -> Settings:
 
 def token(*may: Right) -> str:
     return issue(SECRET, Grant(EVERY_ROOM, frozenset(may)), time.time() + 3600)
+
+
+async def test_pages_that_are_not_let_in_fail_the_run(scenario: Path, tmp_path: Path) -> None:
+    full = 'LIMITS__PARTICIPANTS_PER_ROOM = "2"\n'
+    # nobody leaves, so that there is no place for a page
+    scenario.write_text(SCENARIO.replace("per_minute = 30", "per_minute = 0") + full)
+    process = await soak(scenario, "--for", "8s", "--out", tmp_path / "run")
+    said = await said_by(process)
+    assert process.returncode == 1, said
+    assert "✗ listeners, the fewest at a time: 2 (4)" in said
+
+
+async def test_a_part_that_ended_before_it_saw_anything_has_a_number_of_its_own(
+    tmp_path: Path,
+) -> None:
+    folder = Folder(tmp_path / "run")
+    folder.begin(load_scenario("short"), 60.0, None, memray=False)
+    assert [folder.begin_part(), folder.begin_part()] == [0, 1]
+    folder.add_sample(sample(5.0, part=4))
+    assert folder.begin_part() == 5
 
 
 async def test_a_server_elsewhere_is_judged_by_what_it_says(
@@ -129,6 +157,8 @@ async def test_a_server_that_dies_is_said(scenario: Path, tmp_path: Path) -> Non
         (("nonesuch",), "is neither a file nor one of: calls, day, short"),
         (("--for", "soon"), "is no duration such as"),
         (("--resume", "/nonexistent"), "No such file"),
+        (("--resume", "/nonexistent", "--for", "1h"), "goes on with the run as it began"),
+        (("day", "--resume", "/nonexistent"), "goes on with the run as it began"),
         (("report", "/nonexistent"), "is no run"),
         (("--url", "http://127.0.0.1:1"), "http://127.0.0.1:1 does not answer: "),
         (("--url", "http://127.0.0.1:1", "--memray"), "needs a server that the soak starts"),

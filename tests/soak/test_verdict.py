@@ -15,6 +15,7 @@ from soak.verdict import (
     judge_calls,
     judge_joins,
     judge_leaving,
+    judge_listeners,
     judge_unheard,
     slope,
 )
@@ -96,7 +97,7 @@ def test_one_that_grows_between_being_replaced_has_grown() -> None:
 @pytest.mark.parametrize(
     ("what", "last"),
     [
-        ("audio dropped", {"lost_s": 800.0}),
+        ("speech dropped", {"lost_s": 720.0}),
         ("failed", {"speakers_failed": 10}),
         ("to each listener once", {"reading": Reading(7200, 21_600, missing=1)}),
         ("to each listener once", {"reading": Reading(7200, 21_600, twice=1)}),
@@ -143,10 +144,15 @@ def test_a_final_that_came_late_is_not_missing() -> None:
     assert outcome(checks, "to each listener once") is Outcome.PASSED
 
 
-def test_a_little_audio_dropped_is_within_the_limit() -> None:
+def test_a_little_speech_dropped_is_within_the_limit() -> None:
     samples = steady(2)
     samples[-1] = replace(samples[-1], lost_s=700.0)
-    assert outcome(judge(samples, LIMITS, WARM_UP_S), "audio dropped") is Outcome.PASSED
+    assert outcome(judge(samples, LIMITS, WARM_UP_S), "speech dropped") is Outcome.PASSED
+
+
+def test_where_nothing_may_be_dropped_nothing_passes() -> None:
+    none = Limits(dropped=0.0)
+    assert outcome(judge(steady(2), none, WARM_UP_S), "speech dropped") is Outcome.PASSED
 
 
 def test_a_server_that_is_not_seen_for_long_fails() -> None:
@@ -169,9 +175,26 @@ def test_a_crowd_that_stands_still_fails(joins: int, outcome: Outcome) -> None:
     assert judge_joins(samples, 100, 5.0).outcome is outcome
 
 
+@pytest.mark.parametrize(
+    ("listeners", "outcome"),
+    [
+        ([0, 6, 60, 60, 60], Outcome.PASSED),
+        ([0, 6, 60, 59, 60], Outcome.FAILED),
+        ([0, 0, 0, 0, 0], Outcome.FAILED),
+        # so short a run that none had half a minute
+        ([0, 60], Outcome.PASSED),
+        ([60, 59], Outcome.FAILED),
+        ([], Outcome.FAILED),
+    ],
+)
+def test_who_is_not_let_in_to_read_is_missed(listeners: list[int], outcome: Outcome) -> None:
+    samples = [sample(15.0 * n, doing=Doing(listeners=k)) for n, k in enumerate(listeners)]
+    assert judge_listeners(samples, 60).outcome is outcome
+
+
 def test_a_run_in_which_nothing_was_said_proves_nothing() -> None:
     checks = judge([sample(0.0), sample(5.0)], LIMITS, 0.0)
-    for what in ("audio dropped", "failed", "to each listener once"):
+    for what in ("speech dropped", "failed", "to each listener once"):
         assert outcome(checks, what) is Outcome.UNKNOWN
 
 
