@@ -1,5 +1,6 @@
 """A whole run, short: from the command line to the report."""
 
+import asyncio
 import json
 import os
 import re
@@ -106,7 +107,9 @@ def token(*may: Right) -> str:
 async def test_pages_that_are_not_let_in_fail_the_run(scenario: Path, tmp_path: Path) -> None:
     full = 'LIMITS__PARTICIPANTS_PER_ROOM = "2"\n'
     # nobody leaves, so that there is no place for a page
-    scenario.write_text(SCENARIO.replace("per_minute = 30", "per_minute = 0") + full)
+    await asyncio.to_thread(
+        scenario.write_text, SCENARIO.replace("per_minute = 30", "per_minute = 0") + full
+    )
     process = await soak(scenario, "--for", "8s", "--out", tmp_path / "run")
     said = await said_by(process)
     assert process.returncode == 1, said
