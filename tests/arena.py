@@ -75,7 +75,7 @@ class Arena:
         assert after.finals > 0
         assert after.first_text_p95_s <= 1.5 * before.first_text_p95_s
         await self.assert_nothing_lost()
-        await self._memory_is_back(before.memory_mb)
+        await self.assert_memory_is_back(before)
 
     async def assert_nothing_lost(self) -> None:
         await until(lambda: self.audience.is_settled, SETTLE_S)
@@ -83,10 +83,10 @@ class Arena:
         assert seen.ledger_wrong == 0
         assert (seen.reading.missing, seen.reading.twice) == (0, 0)
 
-    async def _memory_is_back(self, before_mb: float) -> None:
+    async def assert_memory_is_back(self, before: Watched) -> None:
         give_up = time.monotonic() + MEMORY_WITHIN_S
-        while (now_mb := usage(self.server.pid).private_mb) > 1.05 * before_mb:
-            assert time.monotonic() < give_up, f"{now_mb:.1f} MB after {before_mb:.1f} MB"
+        while (now_mb := usage(self.server.pid).private_mb) > 1.05 * before.memory_mb:
+            assert time.monotonic() < give_up, f"{now_mb:.1f} MB after {before.memory_mb:.1f} MB"
             await asyncio.sleep(1.0)
 
 

@@ -34,10 +34,11 @@ async def test_a_third_of_packets_lost_for_20_s_is_named_in_the_ledger(arena: Ar
     arena.people.suffer(Network())
     during = await arena.look()
     assert during.ledger_wrong == 0
-    async with arena.session.get(f"{arena.url}/metrics") as answer:
-        text = await answer.text()
-    lost = [line for line in text.splitlines() if line.startswith("roomscribe_packets_lost_total ")]
-    assert float(lost[0].split()[1]) > 500
+    told = await told_of(arena)
+    assert told.sum("packets_lost_total") > 500
+    # what is lost on the way is named, and all else of it is heard
+    assert told.sum("speech_seconds_total", fate="network") > 0
+    assert told.sum("speech_seconds_total", fate="overload") == 0
     await arena.finals_go_on()
     await arena.assert_unharmed(before, await arena.watch())
 
@@ -120,6 +121,10 @@ async def told_of(arena: Arena) -> Scraped:
         return Scraped(await answer.text())
 
 
+async def limited(arena: Arena, limit: str) -> float:
+    return (await told_of(arena)).sum("limited_total", limit=limit)
+
+
 async def test_who_floods_the_socket_slows_nobody_else(arena: Arena) -> None:
     before = await arena.watch()
     async with joined(arena.url, "load-1", "Flood") as client:
@@ -127,6 +132,7 @@ async def test_who_floods_the_socket_slows_nobody_else(arena: Arena) -> None:
         during = await arena.watch(FLOOD_S)
         flooding.cancel()
         await asyncio.wait({flooding})
+    assert await limited(arena, "messages_per_s") > 0
     assert during.first_text_p95_s <= 1.5 * before.first_text_p95_s
     await arena.assert_unharmed(before, await arena.watch())
 
@@ -151,6 +157,7 @@ async def test_who_floods_the_data_channel_slows_nobody_else(arena: Arena) -> No
         during = await arena.watch(FLOOD_S)
         flooding.cancel()
         await asyncio.wait({flooding})
+    assert await limited(arena, "channel_bytes_per_s") > 0
     assert during.first_text_p95_s <= 1.5 * before.first_text_p95_s
     await arena.assert_unharmed(before, await arena.watch())
 

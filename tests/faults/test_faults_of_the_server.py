@@ -1,21 +1,26 @@
 """The server itself is hindered, or ended, while fifty speak."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from soak.load import Load, crowd
 from soak.server import OURS, serving
+from soak.sse import LOST, SseReader, captions_of
 from tests.arena import CATCH_UP_S, Arena
 from tests.clients import until
 from tests.faults.conftest import ROOMS, SPEAKERS, fifty
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(300)]
 
+# Of a server that is killed, as docs/operations.md has it.
+LOST_OF_TRANSCRIPTS_S = 2.0
 FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
 
 
@@ -60,20 +65,33 @@ async def test_a_clock_that_steps_back_an_hour_is_not_noticed(tmp_path: Path) ->
 async def test_readers_come_back_to_a_server_that_was_ended(
     arena: Arena, number: signal.Signals
 ) -> None:
-    before = await arena.watch()
-    told = arena.audience.reading()
-    arena.server.process.send_signal(number)
-    await arena.server.process.wait()
+    written = [Written(room) for room in arena.people.load.room_names]
+    async with asyncio.TaskGroup() as readers:
+        for each in written:
+            readers.create_task(each.read(arena))
+        before = await arena.watch()
+        told = arena.audience.reading()
+        arena.server.process.send_signal(number)
+        await arena.server.process.wait()
+    killed_at = time.monotonic()
     ended = arena.audience.reading()
     if number is signal.SIGTERM:
         assert arena.server.process.returncode == 0
-        assert ended.delivered > told.delivered  # the last words of who was speaking
+        # the last words of who was speaking, to everyone
+        assert ended.delivered > told.delivered
+        assert arena.audience.is_settled
     assert (ended.missing, ended.twice) == (0, 0)
     arena.audience.begin_anew()
     async with (
         serving(OURS, arena.environment, arena.folder / "server.log") as again,
         crowd(Load(again.url, SPEAKERS, ROOMS)) as people,
     ):
+        lost_s = LOST_OF_TRANSCRIPTS_S if number is signal.SIGKILL else 0.0
+        for each in written:
+            finals = each.until(killed_at - lost_s)
+            kept = await transcript(arena, each.room)
+            assert finals
+            assert finals.items() <= kept.items()
         await people.gather()
         arena.server, arena.people = again, people
         await until(lambda: arena.audience.reading().delivered > ended.delivered, 40)
@@ -82,11 +100,36 @@ async def test_readers_come_back_to_a_server_that_was_ended(
         assert after.finals > 0
         assert after.first_text_p95_s <= 1.5 * before.first_text_p95_s
         await arena.assert_nothing_lost()
-        async with arena.session.get(f"{again.url}/api/v1/rooms") as answer:
-            rooms = (await answer.json())["rooms"]
-        kept = [room for room in rooms if room["ended_at"] is not None]
-        assert len(kept) == ROOMS
-        assert all(room["segments"] > 0 for room in kept)
+        await arena.assert_memory_is_back(before)
+
+
+class Written:
+    """The finals of a room, as a reader has them."""
+
+    def __init__(self, room: str) -> None:
+        self.room = room
+        self._finals: dict[str, tuple[float, str]] = {}
+
+    async def read(self, arena: Arena) -> None:
+        """Until the server ends."""
+        reader = SseReader(
+            arena.session, captions_of(arena.url, self.room), lambda: None, self._take
+        )
+        with contextlib.suppress(*LOST):
+            await reader.once()
+
+    def until(self, end: float) -> dict[str, str]:
+        """By their segments. One without words only takes back what was tentative."""
+        return {name: text for name, (at, text) in self._finals.items() if text and at <= end}
+
+    def _take(self, told: dict[str, Any]) -> None:
+        self._finals[told["segment"]] = (time.monotonic(), told["stable"])
+
+
+async def transcript(arena: Arena, room: str) -> dict[str, str]:
+    async with arena.session.get(f"{arena.url}/api/v1/rooms/{room}/transcript.json") as answer:
+        said = await answer.json()
+    return {segment["segment"]: segment["text"] for segment in said["segments"]}
 
 
 async def test_a_stopped_process_goes_on_where_it_was(arena: Arena) -> None:

@@ -37,6 +37,10 @@ def garble(arena: Arena) -> None:
     (arena.folder / "garbage").touch()
 
 
+# What the log has of it.
+WHY: dict[Callable[[Arena], None], bytes] = {take_memory_away: b"MemoryError"}
+
+
 @pytest.mark.parametrize("fault", [kill, hang, take_memory_away, garble])
 async def test_a_worker_that_fails_is_replaced(
     arena: Arena, fault: Callable[[Arena], None]
@@ -48,4 +52,6 @@ async def test_a_worker_that_fails_is_replaced(
         await until(lambda: b"the worker failed" in (arena.folder / "server.log").read_bytes(), 30)
         (arena.folder / "garbage").unlink()
     await replaced(arena, worker)
+    if (reason := WHY.get(fault)) is not None:
+        assert reason in (arena.folder / "server.log").read_bytes()
     await arena.assert_unharmed(before, await arena.watch())
