@@ -52,6 +52,15 @@ def test_no_bytes_break_a_parser(target: str) -> None:
     )
     examples = FEW if target in SLOW else MANY
     with TARGETS[target]() as feed:
+
+        def comes_back(data: bytes) -> None:
+            try:
+                with not_for_ever():
+                    feed(data)
+            except Hangs as error:
+                kept = keep(target, data)
+                raise AssertionError(f"does not come back, kept as {kept}") from error
+
         settings(deadline=None, max_examples=examples)(
-            given(st.binary(max_size=200) | spoilt)(feed)
+            given(st.binary(max_size=200) | spoilt)(comes_back)
         )()
