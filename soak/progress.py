@@ -62,7 +62,8 @@ class Board:
         ]
 
     def _slope(self) -> str:
-        slope = memory_slope(after_warm_up(self._samples, self._scenario.warm_up))
+        warm_up = self._scenario.warm_up
+        slope = memory_slope(after_warm_up(self._samples, warm_up), warm_up)
         if slope is None:
             return "too early to tell"
         return f"{slope.mean:+.2f} MB/h, from {slope.low:+.2f} to {slope.high:+.2f}"

@@ -103,9 +103,10 @@ class Sample:
         told = json.loads(line)
         names = {field.name for field in fields(cls)}
         needed = {field.name for field in fields(cls) if field.default is MISSING}
-        # of before there were calls, too
+        # of before there were calls, too; and of before speech was counted apart from silence
         if not isinstance(told, dict) or not needed <= set(told) <= names:
             raise ValueError("is no sample")
+        told.setdefault("speech_s", told["audio_s"])
         for name in ("server_mb", "worker_mb", "server_cpu_s", "worker_cpu_s"):
             told[name] = math.nan if told[name] is None else told[name]
         for name in ("first_text", "final"):

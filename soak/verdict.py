@@ -27,6 +27,7 @@ _LONGEST_UNSEEN_S = 30.0
 _LET_IN_S = 30.0
 # A join that fails, or takes its time, is none of these: many are under way at once.
 _JOINS_AT_LEAST = 0.8
+_MOST_ALIKE = 0.95
 _FEW = 3  # blocks more than lines, below which no interval means anything
 
 
@@ -80,9 +81,9 @@ def judge(samples: Sequence[Sample], limits: Limits, warm_up_s: float) -> list[C
     checks: list[Check] = []
     if limits.memory_slope_mb_per_h:
         limit = limits.memory_slope_mb_per_h
-        checks.append(_judge_slope("growth of the server", memory_slope(warm), limit))
+        checks.append(_judge_slope("growth of the server", memory_slope(warm, warm_up_s), limit))
         if any(sample.worker_pid for sample in warm):
-            grows = slope(_memory(warm, _of_worker))
+            grows = slope(_memory(warm, _of_worker, warm_up_s))
             checks.append(_judge_slope("growth of the worker", grows, limit))
     speech_s = increase(samples, lambda s: s.speech_s)
     lost_s = increase(samples, lambda s: s.lost_s)
@@ -184,9 +185,9 @@ def figures(samples: Sequence[Sample], warm_up_s: float) -> Figures:
     )
 
 
-def memory_slope(warm: Sequence[Sample]) -> Slope | None:
+def memory_slope(warm: Sequence[Sample], warm_up_s: float) -> Slope | None:
     """Of the server, from samples after the warm-up."""
-    return slope(_memory(warm, _of_server))
+    return slope(_memory(warm, _of_server, warm_up_s))
 
 
 def after_warm_up(samples: Sequence[Sample], warm_up_s: float) -> list[Sample]:
@@ -214,16 +215,32 @@ def slope(groups: Iterable[Sequence[tuple[float, float]]]) -> Slope | None:
     given = [list(group) for group in groups]
     hours = sum(group[-1][0] - group[0][0] for group in given if group)
     block_h = max(hours / _BLOCKS, _BLOCK_AT_LEAST_S / 3600)
-    lines = [line for group in given if group and len(line := _blocks(group, block_h)) > 1]
-    points = [point for line in lines for point in _centred(line)]
+    lines = [
+        _centred(line) for group in given if group and len(line := _blocks(group, block_h)) > 1
+    ]
+    points = [point for line in lines for point in line]
     spare = len(points) - len(lines) - 1
     if spare < _FEW:
         return None
     along = sum(x * x for x, _ in points)
     mean = sum(x * y for x, y in points) / along
-    error = math.sqrt(sum((y - mean * x) ** 2 for x, y in points) / spare / along)
-    reach = _student(spare) * error
+    rests = [[y - mean * x for x, y in line] for line in lines]
+    error = math.sqrt(sum(rest * rest for line in rests for rest in line) / spare / along)
+    reach = _student(spare) * error * _wider(rests, len(points))
     return Slope(mean, mean - reach, mean + reach)
+
+
+def _wider(rests: list[list[float]], count: int) -> float:
+    """By how much the interval is wider, because a block still vouches for the next: what lies
+    above the line is followed by more of it. As for a series that forgets by the same share with
+    each step; the share is reckoned from few, and too small by what Kendall found."""
+    squares = sum(rest * rest for line in rests for rest in line)
+    if not squares:
+        return 1.0
+    share = sum(a * b for line in rests for a, b in pairwise(line)) / squares
+    share += (1 + 3 * share) / count
+    share = min(max(share, 0.0), _MOST_ALIKE)
+    return math.sqrt((1 + share) / (1 - share))
 
 
 def _blocks(group: Sequence[tuple[float, float]], block_h: float) -> list[tuple[float, float]]:
@@ -262,20 +279,24 @@ def _of_worker(sample: Sample) -> tuple[int, float]:
 
 
 def _memory(
-    samples: Sequence[Sample], read: Callable[[Sample], tuple[int, float]]
+    samples: Sequence[Sample], read: Callable[[Sample], tuple[int, float]], warm_up_s: float
 ) -> list[list[tuple[float, float]]]:
-    """By process. One that has just been started still grows into its size."""
+    """By process. One that came in place of another has a warm-up of its own, as the first of each
+    part had."""
     groups: defaultdict[tuple[int, int], list[tuple[float, float]]] = defaultdict(list)
     for sample in samples:
         pid, mb = read(sample)
         if not math.isnan(mb):
             groups[sample.part, pid].append((sample.at / 3600, mb))
-    first, *others = groups.values() if groups else [[]]
-    return [first, *(_grown_up(group) for group in others)]
+    firsts = dict(reversed(groups))
+    return [
+        group if firsts[part] == pid else _grown_up(group, warm_up_s)
+        for (part, pid), group in groups.items()
+    ]
 
 
-def _grown_up(group: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    return [(hour, mb) for hour, mb in group if hour - group[0][0] >= _BLOCK_AT_LEAST_S / 3600]
+def _grown_up(group: list[tuple[float, float]], warm_up_s: float) -> list[tuple[float, float]]:
+    return [(hour, mb) for hour, mb in group if hour - group[0][0] >= warm_up_s / 3600]
 
 
 def _judge_slope(what: str, found: Slope | None, limit: float) -> Check:

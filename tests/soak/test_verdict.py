@@ -1,3 +1,4 @@
+import math
 import random
 from dataclasses import replace
 
@@ -17,6 +18,7 @@ from soak.verdict import (
     judge_leaving,
     judge_listeners,
     judge_unheard,
+    memory_slope,
     slope,
 )
 from tests.soak.builders import EMPTY, sample, steady
@@ -68,6 +70,49 @@ def test_the_interval_holds_the_true_slope_nineteen_times_of_twenty() -> None:
         assert found is not None
         held += found.low <= 3.0 <= found.high
     assert 0.90 <= held / 200 <= 0.99
+
+
+def wandering(hours: float, mb_per_h: float, seed: int, forgets_within: int) -> list[Sample]:
+    """What is above the line stays so for a while, as a heap does that is trimmed now and then."""
+    chance, share, away = random.Random(seed), 1 - 1 / forgets_within, 0.0
+    samples = []
+    for s in steady(hours):
+        away = share * away + chance.gauss(0, 0.5 * math.sqrt(1 - share * share))
+        samples.append(replace(s, server_mb=100 + mb_per_h * s.at / 3600 + away))
+    return samples
+
+
+@pytest.mark.slow
+def test_the_interval_is_wider_where_samples_vouch_for_each_other() -> None:
+    held = 0
+    for seed in range(200):
+        samples = wandering(2, 3.0, seed, forgets_within=50)  # four minutes
+        found = slope([[(s.at / 3600, s.server_mb) for s in samples]])
+        assert found is not None
+        held += found.low <= 3.0 <= found.high
+    assert held / 200 >= 0.88
+
+
+def test_a_worker_that_takes_the_place_of_another_has_a_warm_up_too() -> None:
+    def grows_at_first(s: Sample) -> Sample:
+        age_s = s.at % 3600
+        return replace(s, worker_pid=20 + int(s.at // 3600), worker_mb=20 + min(3, age_s / 300))
+
+    samples = [grows_at_first(s) for s in steady(4)]
+    assert outcome(judge(samples, LIMITS, 900.0), "growth of the worker") is Outcome.PASSED
+    assert outcome(judge(samples, LIMITS, 60.0), "growth of the worker") is not Outcome.PASSED
+
+
+def test_a_part_that_was_resumed_is_not_warmed_up_twice() -> None:
+    samples = [
+        replace(s, part=int(s.at >= 3600), server_pid=10 + int(s.at >= 3600)) for s in steady(2)
+    ]
+    warm = after_warm_up(samples, 1800.0)
+    found = memory_slope(warm, 1800.0)
+    assert found == slope(
+        [[(s.at / 3600, s.server_mb) for s in warm if s.part == part] for part in (0, 1)]
+    )
+    assert found is not None
 
 
 def test_growth_before_the_warm_up_is_over_does_not_count() -> None:
