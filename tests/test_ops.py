@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 
 from server.app import Running
+from server.config import describe, load_settings
 from server.metrics import Metrics
 from soak.load import Load, crowd
 from soak.samples import Scraped
@@ -88,6 +89,31 @@ def test_the_metrics_document_is_what_the_code_says() -> None:
     block = re.search(r"<!-- metrics:begin -->\n(.*?)<!-- metrics:end -->", document, re.DOTALL)
     assert block is not None
     assert block[1] == told.stdout, "run `python -m server metrics`"
+
+
+def test_what_compose_starts_is_given_settings_that_there_are(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    compose = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+    server, others = compose.split("\n  coturn:\n")
+    assert "mem_limit: 2g" in server
+    block = re.search(r"    environment:\n((?:      .*\n)+)", server)
+    assert block is not None
+    environment = dict(re.findall(r"^ +([A-Z_]+): (.+)$", block[1], re.MULTILINE))
+    known = {name for name, *_ in describe()}
+    assert set(environment) <= known
+    monkeypatch.chdir(tmp_path)
+    for name, told in environment.items():
+        asked = re.sub(r"\$\{(\w+):\?[^}]+\}", r"a-\1-of-more-than-32-characters", told)
+        monkeypatch.setenv(name, asked.strip("'\""))
+    settings = load_settings()
+    assert settings.server.trusted_proxies
+    (relay,) = settings.media.ice_servers
+    assert "PUBLIC_ADDRESS" in relay.urls[0]
+    # coturn has the same secret
+    assert environment["MEDIA__TURN_SECRET"] in others
+    for path in re.findall(r"- (\./[^:]+):", others):
+        assert (ROOT / path).exists()
 
 
 @needs_prometheus
