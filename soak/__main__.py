@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import NoReturn
 
 from soak.folder import Folder
-from soak.heap import CannotDraw
 from soak.progress import Board, shown
 from soak.report import write_report
 from soak.run import Run
@@ -45,7 +44,7 @@ def _judge(folder: Folder) -> NoReturn:
         passed = write_report(folder, sys.stdout)
     except FileNotFoundError:
         _refuse(f"{folder.path}: is no run")
-    except (BadScenario, CannotDraw, OSError) as error:
+    except (BadScenario, OSError) as error:
         _refuse(f"{folder.path}: {error}")
     sys.exit(0 if passed else 1)
 

@@ -194,15 +194,20 @@ def _some(marks: Sequence[Mark]) -> list[Mark]:
 
 def judge_captures(folder: Folder) -> list[Check]:
     """Of every part of a run under memray that was warm for a while; draws their flamegraphs where
-    there are none yet, or of less. Raises `CannotDraw`."""
+    there are none yet, or of less. One that cannot be read, as of a server that was killed, tells
+    nothing."""
     budget = Budget.read(BUDGET.read_text(encoding="utf-8"))
     checks: list[Check] = []
     for part, marks in folder.marks().items():
         capture = folder.capture(part)
         if len(marks) <= _LEAST_MOMENTS or not capture.is_file():
             continue
-        with _flamegraph(capture, folder.path / f"flamegraph-{part}.html"):
-            checks += judge_heap(read_heap(capture, marks), budget)
+        try:
+            with _flamegraph(capture, folder.path / f"flamegraph-{part}.html"):
+                checks += judge_heap(read_heap(capture, marks), budget)
+        except (OSError, CannotDraw) as error:
+            told = f"{capture.name}: {error}"
+            checks.append(Check("memory by memray", told, "by the budget", Outcome.UNKNOWN))
     if not checks:
         told = "ended before it was warm"
         checks.append(Check("memory by memray", told, "by the budget", Outcome.UNKNOWN))
@@ -218,13 +223,16 @@ def _flamegraph(capture: Path, page: Path) -> Iterator[None]:
         return
     unfinished = page.with_suffix(".part")
     command = [sys.executable, "-m", "memray", "flamegraph", "--temporal", "--no-web", "--force"]
-    with subprocess.Popen(
-        [*command, "--output", str(unfinished), str(capture)], stdout=subprocess.DEVNULL
-    ) as drawing:
-        yield
-    if drawing.returncode:
-        raise CannotDraw(f"{capture}: no flamegraph; memray ended with {drawing.returncode}")
-    unfinished.replace(page)
+    try:
+        with subprocess.Popen(
+            [*command, "--output", str(unfinished), str(capture)], stdout=subprocess.DEVNULL
+        ) as drawing:
+            yield
+        if drawing.returncode:
+            raise CannotDraw(f"no flamegraph; memray ended with {drawing.returncode}")
+        unfinished.replace(page)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def _most(of: dict[Site, float]) -> str:

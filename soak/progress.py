@@ -13,7 +13,7 @@ from rich.table import Table
 from soak.run import Progress
 from soak.samples import Sample, grown, quantile
 from soak.scenario import Scenario
-from soak.verdict import after_warm_up, memory_slope
+from soak.verdict import memory_slope
 
 _LINE_EVERY_S = 60.0
 _RECENT = 12  # samples: a minute
@@ -62,8 +62,7 @@ class Board:
         ]
 
     def _slope(self) -> str:
-        warm_up = self._scenario.warm_up
-        slope = memory_slope(after_warm_up(self._samples, warm_up), warm_up)
+        slope = memory_slope(self._samples, self._scenario.warm_up)
         if slope is None:
             return "too early to tell"
         return f"{slope.mean:+.2f} MB/h, from {slope.low:+.2f} to {slope.high:+.2f}"

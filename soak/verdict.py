@@ -19,6 +19,7 @@ from soak.scenario import Limits
 # The samples of a block have one mean: what one sample says of the next does not make the interval
 # look narrower than it is.
 _BLOCKS = 24
+_BLOCKS_OF_A_LINE = 8
 _BLOCK_AT_LEAST_S = 60.0
 # A worker that hangs is given up after 20 s, and the next has to load its model.
 _LONGEST_PAUSE_S = 120.0
@@ -77,13 +78,12 @@ class Figures:
 
 def judge(samples: Sequence[Sample], limits: Limits, warm_up_s: float) -> list[Check]:
     """While people speak. What is left when they have gone is `judge_leaving`."""
-    warm = after_warm_up(samples, warm_up_s)
     checks: list[Check] = []
     if limits.memory_slope_mb_per_h:
         limit = limits.memory_slope_mb_per_h
-        checks.append(_judge_slope("growth of the server", memory_slope(warm, warm_up_s), limit))
-        if any(sample.worker_pid for sample in warm):
-            grows = slope(_memory(warm, _of_worker, warm_up_s))
+        checks.append(_judge_slope("growth of the server", memory_slope(samples, warm_up_s), limit))
+        if any(sample.worker_pid for sample in samples):
+            grows = slope(_memory(samples, _of_worker, warm_up_s))
             checks.append(_judge_slope("growth of the worker", grows, limit))
     speech_s = increase(samples, lambda s: s.speech_s)
     lost_s = increase(samples, lambda s: s.lost_s)
@@ -125,7 +125,7 @@ def judge_listeners(samples: Sequence[Sample], wanted: int) -> Check:
     settled = after_warm_up(samples, _LET_IN_S) or samples[-1:]
     fewest = min((sample.doing.listeners for sample in settled), default=0)
     outcome = Outcome.PASSED if fewest >= wanted else Outcome.FAILED
-    return Check("listeners, the fewest at a time", f"{fewest}", f"{wanted}", outcome)
+    return Check("listeners let in", f"{fewest}", f"{wanted}", outcome)
 
 
 def judge_unheard(samples: Sequence[Sample]) -> Check:
@@ -185,9 +185,9 @@ def figures(samples: Sequence[Sample], warm_up_s: float) -> Figures:
     )
 
 
-def memory_slope(warm: Sequence[Sample], warm_up_s: float) -> Slope | None:
-    """Of the server, from samples after the warm-up."""
-    return slope(_memory(warm, _of_server, warm_up_s))
+def memory_slope(samples: Sequence[Sample], warm_up_s: float) -> Slope | None:
+    """Of the server."""
+    return slope(_memory(samples, _of_server, warm_up_s))
 
 
 def after_warm_up(samples: Sequence[Sample], warm_up_s: float) -> list[Sample]:
@@ -212,12 +212,12 @@ def done(samples: Sequence[Sample], count: Callable[[Sample], float]) -> float:
 def slope(groups: Iterable[Sequence[tuple[float, float]]]) -> Slope | None:
     """Of (hours, MB), over several processes one after the other, each of which begins where it
     likes. None where there is too little of it."""
-    given = [list(group) for group in groups]
-    hours = sum(group[-1][0] - group[0][0] for group in given if group)
-    block_h = max(hours / _BLOCKS, _BLOCK_AT_LEAST_S / 3600)
-    lines = [
-        _centred(line) for group in given if group and len(line := _blocks(group, block_h)) > 1
-    ]
+    given = [list(group) for group in groups if group]
+    hours = [group[-1][0] - group[0][0] for group in given]
+    # of a long run with processes that were replaced none has many of the whole's blocks
+    block_h = min(sum(hours) / _BLOCKS, max(hours, default=0.0) / _BLOCKS_OF_A_LINE)
+    block_h = max(block_h, _BLOCK_AT_LEAST_S / 3600)
+    lines = [_centred(line) for group in given if len(line := _blocks(group, block_h)) > 1]
     points = [point for line in lines for point in line]
     spare = len(points) - len(lines) - 1
     if spare < _FEW:
@@ -226,19 +226,19 @@ def slope(groups: Iterable[Sequence[tuple[float, float]]]) -> Slope | None:
     mean = sum(x * y for x, y in points) / along
     rests = [[y - mean * x for x, y in line] for line in lines]
     error = math.sqrt(sum(rest * rest for line in rests for rest in line) / spare / along)
-    reach = _student(spare) * error * _wider(rests, len(points))
+    reach = _student(spare) * error * _wider(rests)
     return Slope(mean, mean - reach, mean + reach)
 
 
-def _wider(rests: list[list[float]], count: int) -> float:
+def _wider(rests: list[list[float]]) -> float:
     """By how much the interval is wider, because a block still vouches for the next: what lies
     above the line is followed by more of it. As for a series that forgets by the same share with
-    each step; the share is reckoned from few, and too small by what Kendall found."""
+    each step; where it is short the share seems smaller than it is."""
     squares = sum(rest * rest for line in rests for rest in line)
     if not squares:
         return 1.0
     share = sum(a * b for line in rests for a, b in pairwise(line)) / squares
-    share += (1 + 3 * share) / count
+    share += (2 + 4 * share) / fmean(map(len, rests))
     share = min(max(share, 0.0), _MOST_ALIKE)
     return math.sqrt((1 + share) / (1 - share))
 
@@ -281,22 +281,14 @@ def _of_worker(sample: Sample) -> tuple[int, float]:
 def _memory(
     samples: Sequence[Sample], read: Callable[[Sample], tuple[int, float]], warm_up_s: float
 ) -> list[list[tuple[float, float]]]:
-    """By process. One that came in place of another has a warm-up of its own, as the first of each
-    part had."""
+    """By process, after its warm-up: one that came in place of another begins anew."""
     groups: defaultdict[tuple[int, int], list[tuple[float, float]]] = defaultdict(list)
     for sample in samples:
         pid, mb = read(sample)
         if not math.isnan(mb):
             groups[sample.part, pid].append((sample.at / 3600, mb))
-    firsts = dict(reversed(groups))
-    return [
-        group if firsts[part] == pid else _grown_up(group, warm_up_s)
-        for (part, pid), group in groups.items()
-    ]
-
-
-def _grown_up(group: list[tuple[float, float]], warm_up_s: float) -> list[tuple[float, float]]:
-    return [(hour, mb) for hour, mb in group if hour - group[0][0] >= warm_up_s / 3600]
+    warm_up_h = warm_up_s / 3600
+    return [[each for each in of if each[0] - of[0][0] >= warm_up_h] for of in groups.values()]
 
 
 def _judge_slope(what: str, found: Slope | None, limit: float) -> Check:

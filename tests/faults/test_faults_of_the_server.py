@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import os
 import signal
 import time
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from soak.delivery import SETTLE_S
 from soak.load import Load, crowd
 from soak.server import OURS, serving
 from soak.sse import LOST, SseReader, captions_of
@@ -71,24 +73,24 @@ async def test_readers_come_back_to_a_server_that_was_ended(
             readers.create_task(each.read(arena))
         before = await arena.watch()
         told = arena.audience.reading()
+        ended_at = time.monotonic()
         arena.server.process.send_signal(number)
         await arena.server.process.wait()
-    killed_at = time.monotonic()
-    ended = arena.audience.reading()
     if number is signal.SIGTERM:
         assert arena.server.process.returncode == 0
         # the last words of who was speaking, to everyone
-        assert ended.delivered > told.delivered
-        assert arena.audience.is_settled
+        await until(lambda: arena.audience.is_settled, SETTLE_S)
+        assert arena.audience.reading().delivered > told.delivered
+    ended = arena.audience.reading()
     assert (ended.missing, ended.twice) == (0, 0)
     arena.audience.begin_anew()
     async with (
         serving(OURS, arena.environment, arena.folder / "server.log") as again,
         crowd(Load(again.url, SPEAKERS, ROOMS)) as people,
     ):
-        lost_s = LOST_OF_TRANSCRIPTS_S if number is signal.SIGKILL else 0.0
+        kept_until = math.inf if number is signal.SIGTERM else ended_at - LOST_OF_TRANSCRIPTS_S
         for each in written:
-            finals = each.until(killed_at - lost_s)
+            finals = each.until(kept_until)
             kept = await transcript(arena, each.room)
             assert finals
             assert finals.items() <= kept.items()

@@ -108,11 +108,28 @@ def test_a_part_that_was_resumed_is_not_warmed_up_twice() -> None:
         replace(s, part=int(s.at >= 3600), server_pid=10 + int(s.at >= 3600)) for s in steady(2)
     ]
     warm = after_warm_up(samples, 1800.0)
-    found = memory_slope(warm, 1800.0)
+    found = memory_slope(samples, 1800.0)
     assert found == slope(
         [[(s.at / 3600, s.server_mb) for s in warm if s.part == part] for part in (0, 1)]
     )
     assert found is not None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lives_h", [1.0, 4.0])
+@pytest.mark.parametrize(("mb_per_h", "expected"), [(0.0, Outcome.PASSED), (3.0, Outcome.FAILED)])
+def test_of_a_day_in_which_workers_are_replaced_theirs_is_told(
+    lives_h: float, mb_per_h: float, expected: Outcome
+) -> None:
+    chance = random.Random(1)
+
+    def of_worker(s: Sample) -> Sample:
+        number, age_h = divmod(s.at / 3600 + lives_h / 2, lives_h)
+        mb = 22 + min(1.0, 3 * age_h) + mb_per_h * age_h + chance.gauss(0, 0.3)
+        return replace(s, worker_pid=20 + int(number), worker_mb=mb)
+
+    samples = [of_worker(s) for s in steady(24)]
+    assert outcome(judge(samples, LIMITS, 1800.0), "growth of the worker") is expected
 
 
 def test_growth_before_the_warm_up_is_over_does_not_count() -> None:
