@@ -103,7 +103,10 @@ async def test_one_who_sends_video_too_is_heard(stack: TalkStack, bot: Bot) -> N
         await ada.enter_call(IN_CALL | WITH_AUDIO | WITH_VIDEO)
         assert await bot.transcribe(ROOM, ada.talk.nc_session) == 200
         await ada.publish(speech(SENTENCE, times=3), VideoStreamTrack())
-        assert right(SENTENCE, [await final_from(ada, ada.session)]) >= 0.8
+        # the bot may come when the first of them has begun
+        await until(
+            lambda: any(right(SENTENCE, [said]) >= 0.8 for said in finals_of(ada, ada.session))
+        )
         (peer,) = bot.server.lobby.rooms[f"talk-{ROOM}"].peers
         assert peer.state == "connected"
 
