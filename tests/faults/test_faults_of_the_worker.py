@@ -46,6 +46,7 @@ async def test_a_worker_that_fails_is_replaced(
     arena: Arena, fault: Callable[[Arena], None]
 ) -> None:
     before = await arena.watch()
+    lost_s = (await arena.look()).lost_s
     worker = arena.worker
     fault(arena)
     if fault is garble:
@@ -55,3 +56,5 @@ async def test_a_worker_that_fails_is_replaced(
     if (reason := WHY.get(fault)) is not None:
         assert reason in (arena.folder / "server.log").read_bytes()
     await arena.assert_unharmed(before, await arena.watch())
+    # what was said meanwhile waited
+    assert (await arena.look()).lost_s == lost_s
