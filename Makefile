@@ -83,7 +83,7 @@ test-whisperx: ## the WhisperX engine for real, in an environment of its own (8 
 	@echo "roomscribe: the tests of the WhisperX engine"
 	@$(VENV_WHISPERX)/bin/python -m pytest -p tests.require_all tests/engines/test_whisperx_for_real.py
 
-test-faults: setup-dev ## fifty speakers while something goes wrong, six minutes
+test-faults: setup-dev ## fifty speakers while something goes wrong, some minutes
 	@$(PYTEST) -m faults $(TWO)
 
 soak: setup-dev ## 100 speakers for a day: memory, finals, what is left; a report

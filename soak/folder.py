@@ -2,14 +2,15 @@
 
 `run.json` says what it is, `samples.jsonl` and `events.jsonl` grow while it goes, `ends.jsonl` has
 what was there before the first came and after the last had gone, `parts.jsonl` when each part
-began. Lines are appended, so that a run
-of days survives its terminal; one that was interrupted goes on as its next part.
+began. Lines are appended, so that a run of days survives its terminal; one that was interrupted
+goes on as its next part.
 """
 
 import json
 import shutil
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -62,11 +63,11 @@ class Folder:
         told: dict[str, Any] = json.loads(self._file("run.json").read_text(encoding="utf-8"))
         return told
 
-    def begin_part(self) -> int:
-        """Its number, which no other has, however short that one was."""
+    def begin_part(self, before: Sequence[Sample]) -> int:
+        """Its number, which no other has, however short that one was. `before`: the samples."""
         parts: list[int] = [told["part"] for told in self._lines("parts.jsonl")]
         # of before parts were noted there are samples alone
-        part = max([-1, *parts, *(sample.part for sample in self.samples())]) + 1
+        part = max([-1, *parts, *(sample.part for sample in before)]) + 1
         self._add("parts.jsonl", json.dumps({"part": part, "began": time.time()}))
         return part
 

@@ -36,11 +36,6 @@ _MOST_MOMENTS = 40
 _LEAST_MOMENTS = 8
 _SURELY = 3.0  # standard errors
 
-
-class CannotDraw(Exception):
-    """memray cannot read its capture."""
-
-
 Frame = tuple[str, str, int]  # function, file, line: the innermost first
 
 
@@ -205,7 +200,7 @@ def judge_captures(folder: Folder) -> list[Check]:
         try:
             with _flamegraph(capture, folder.path / f"flamegraph-{part}.html"):
                 checks += judge_heap(read_heap(capture, marks), budget)
-        except (OSError, CannotDraw) as error:
+        except (OSError, subprocess.CalledProcessError) as error:
             told = f"{capture.name}: {error}"
             checks.append(Check("memory by memray", told, "by the budget", Outcome.UNKNOWN))
     if not checks:
@@ -217,7 +212,7 @@ def judge_captures(folder: Folder) -> list[Check]:
 @contextmanager
 def _flamegraph(capture: Path, page: Path) -> Iterator[None]:
     """Drawn meanwhile, by another process: of the whole run, with a slider for the time. It needs
-    no host to look at. Raises `CannotDraw`."""
+    no host to look at. Raises `CalledProcessError`."""
     if page.is_file() and page.stat().st_mtime >= capture.stat().st_mtime:
         yield
         return
@@ -229,7 +224,7 @@ def _flamegraph(capture: Path, page: Path) -> Iterator[None]:
         ) as drawing:
             yield
         if drawing.returncode:
-            raise CannotDraw(f"no flamegraph; memray ended with {drawing.returncode}")
+            raise subprocess.CalledProcessError(drawing.returncode, command)
         unfinished.replace(page)
     finally:
         unfinished.unlink(missing_ok=True)

@@ -57,7 +57,7 @@ class Run:
         self._url: str | None = what["url"]
         self._token = token  # kept in no file
         self._memray: bool = what["memray"]
-        self._part = folder.begin_part()
+        self._part = folder.begin_part(before)
         self._from_s = before[-1].at if before else 0.0
         self._for_s = float(what["for_s"])
         self._began: float | None = None  # monotonic
@@ -231,8 +231,14 @@ class Run:
         return await sampler.take(self._at(), self._part, doing, reading, in_calls)
 
     def _doing(self, people: Crowd, audience: Audience, calls: Calls) -> Doing:
-        came, calls_came = (people.joined, people.failed, people.left), (calls.opened, calls.failed)
-        return Doing(*came, audience.listeners, *calls_came)
+        return Doing(
+            people.joined,
+            people.failed,
+            people.left,
+            audience.listeners,
+            calls.opened,
+            calls.failed,
+        )
 
     def _mark(self, sample: Sample) -> None:
         if self._memray:
