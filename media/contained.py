@@ -4,7 +4,8 @@
   follow one whose address changed, as a router's does that forgot it; `contain` lets it.
 - One datagram that aioice or aiortc cannot read, an empty one even, raises into the event loop
   or closes the connection, and anyone may send it. `contain` makes it cost itself alone.
-- aioice keeps every datagram that nobody has read yet, as before DTLS is up: `contain` bounds it.
+- aioice keeps every datagram that nobody has read yet, as before DTLS is up: `contain` bounds it,
+  and lets noise take no room of a handshake, which would wait for ever behind a flood of it.
 - aiortc reads an SCTP parameter of length 0 for ever, and the loop stands still. It keeps every
   chunk that belongs to a message that has not come to its end, and looks through all of them for
   one more: `contain` gives each peer a ration of bytes and of chunks.
@@ -34,8 +35,9 @@ from OpenSSL import SSL
 
 from media import ice
 
-# A flight of a handshake is some ten; RTP does not pass here.
+# A flight of a handshake is some ten.
 _UNREAD_AT_MOST = 256
+_RECORD_HEADER = 13
 # A page has one data channel, and nothing to say on it but that it got what it was sent.
 _STREAMS_AT_MOST, _CHUNKS_AT_MOST = 16, 256
 _AT_ONCE_S = 4
@@ -55,6 +57,14 @@ class _Socket(aioice.ice.StunProtocol):
             super().datagram_received(data, addr)
 
 
+def _is_dtls(data: bytes) -> bool:
+    """RFC 9147, 4: a record with its version, or the shorter one of DTLS 1.3. RTP is none: what
+    comes before there are keys is lost, and afterwards it does not pass here."""
+    if len(data) < _RECORD_HEADER:
+        return False
+    return (20 <= data[0] <= 26 and data[1] == 0xFE) or 32 <= data[0] < 48
+
+
 class _Agent(aioice.Connection):
     """aioice's, which keeps no more than a handshake has, and goes over to another pair that gives
     consent where its own gives none: to the address from which the peer's checks come now. An
@@ -66,7 +76,7 @@ class _Agent(aioice.Connection):
             super().check_incoming(message, addr, protocol)
 
     def data_received(self, data: bytes, component: int) -> None:
-        if self._queue.qsize() < _UNREAD_AT_MOST:
+        if _is_dtls(data) and self._queue.qsize() < _UNREAD_AT_MOST:
             super().data_received(data, component)
 
     async def query_consent(self) -> None:

@@ -32,6 +32,7 @@ from tests.speech import Samples, at_16k, spoken, tone
 RATE = 48_000
 FUZZ_S = float(os.environ.get("ROOMSCRIBE_FUZZ_S", "60"))
 BURST = 20
+CONNECT_S = 30.0
 STRANGERS = 40  # addresses: aioice treats one that it does not know in a way of its own
 
 
@@ -222,9 +223,10 @@ async def test_a_flood_before_the_two_are_connected_does_not_keep_them_apart(see
         page = Page(Voice(tone(5.0, RATE)))
         async with peer_of(page) as peer:
             flood = Flood(seed, page, peer)
-            while peer.ledger == Ledger():
-                flood.bring_before_keys()
-                await asyncio.sleep(0.005)
+            async with asyncio.timeout(CONNECT_S):
+                while peer.ledger == Ledger():
+                    flood.bring_before_keys()
+                    await asyncio.sleep(0.005)
             flood.assert_alive()
         if asyncio.get_running_loop().time() > end:
             break

@@ -605,8 +605,26 @@ def test_what_nobody_reads_is_not_kept_for_ever() -> None:
     agent = aioice.Connection(True)
     agent.__class__ = contained._Agent
     for _ in range(1_000):
-        agent.data_received(bytes(1200), 1)
+        agent.data_received(bytes.fromhex("16fefd") + bytes(1200), 1)
     assert agent._queue.qsize() == 256
+
+
+@pytest.mark.parametrize(
+    "noise", ["", "00", "16", "16fefd", "160303" + "00" * 60, "3f" * 60, "806f" * 30, "c0" * 60]
+)
+def test_noise_takes_no_room_of_a_handshake(noise: str) -> None:
+    agent = aioice.Connection(True)
+    agent.__class__ = contained._Agent
+    agent.data_received(bytes.fromhex(noise), 1)
+    assert agent._queue.empty()
+
+
+@pytest.mark.parametrize("record", ["16feff", "16fefd", "14fefd", "15fefd", "17fefd", "2e0001"])
+def test_what_a_handshake_says_is_kept(record: str) -> None:
+    agent = aioice.Connection(True)
+    agent.__class__ = contained._Agent
+    agent.data_received(bytes.fromhex(record) + bytes(60), 1)
+    assert agent._queue.qsize() == 1
 
 
 async def test_nothing_is_sent_where_it_is_not_admitted() -> None:
