@@ -54,6 +54,11 @@ class Connection(RTCPeerConnection):
     def __init__(self, configuration: RTCConfiguration) -> None:
         super().__init__(configuration)
         self._connecting: set[asyncio.Task[None]] = set()
+        self._is_ending = False
+
+    async def close(self) -> None:
+        self._is_ending = True
+        await super().close()
 
     async def settled(self) -> None:
         """After closing: wait until they have ended."""
@@ -65,8 +70,14 @@ class Connection(RTCPeerConnection):
         connecting = super()._RTCPeerConnection__connect()  # type: ignore[misc]
         task: asyncio.Task[None] = asyncio.ensure_future(connecting)
         self._connecting.add(task)
-        task.add_done_callback(self._connecting.discard)
+        task.add_done_callback(self._connected)
         return task
+
+    def _connected(self, task: asyncio.Task[None]) -> None:
+        self._connecting.discard(task)
+        # A task that goes on beside `close` raises where it meets parts that are closed by now.
+        if self._is_ending and not task.cancelled() and (failed := task.exception()) is not None:
+            log.debug("a connection closed while it connected", exc_info=failed)
 
 
 class _Receiver(RTCRtpReceiver):

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import pytest_asyncio
 from aiortc import RTCPeerConnection
+from aiortc.exceptions import InvalidStateError
 from aiortc.rtcrtpsender import RTCRtpSender
 from aiortc.rtp import RtcpByePacket
 
@@ -557,6 +558,35 @@ async def test_a_close_that_is_cancelled_midway_ends_all_the_same(
 
         assert peer.state == "closed"
         assert len(closed) == 1
+
+
+@pytest.mark.parametrize("is_closed", [True, False])
+async def test_what_connecting_meets_of_a_closed_connection_is_no_failure(
+    monkeypatch: pytest.MonkeyPatch, is_closed: bool
+) -> None:
+    page, peer = Page(), Peer()
+    go_on, unseen = asyncio.Event(), list[object]()
+
+    async def connecting(connection: RTCPeerConnection) -> None:
+        if connection is not page.connection:
+            await go_on.wait()
+            raise InvalidStateError("RTCIceTransport is closed")
+
+    loop = asyncio.get_running_loop()
+    handler = loop.get_exception_handler()
+    loop.set_exception_handler(lambda _, context: unseen.append(context["exception"]))
+    monkeypatch.setattr(RTCPeerConnection, "_RTCPeerConnection__connect", connecting)
+    try:
+        await peer.answer(await page.offer())
+        loop.call_soon(go_on.set)
+        if not is_closed:
+            await until(lambda: bool(unseen))
+    finally:
+        await peer.close()
+        await page.connection.close()
+        loop.set_exception_handler(handler)
+
+    assert bool(unseen) is not is_closed
 
 
 async def test_a_connection_that_fails_to_close_takes_nobody_along(
