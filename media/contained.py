@@ -128,8 +128,7 @@ class _Dtls(RTCDtlsTransport):
         except (ConnectionError, SSL.Error):
             raise  # the end of the connection, or of the handshake
         except Exception:
-            # Whatever aiortc's parser of SCTP runs into, and of RTCP that came before the tap had
-            # keys to read it. A warning each would be a flood.
+            # Whatever aiortc's parser of SCTP runs into. A warning each would be a flood.
             log.debug("a datagram could not be read", exc_info=True)
 
 

@@ -29,6 +29,7 @@ from aiortc import (
     RTCRtpReceiver,
     RTCRtpTransceiver,
 )
+from aiortc.exceptions import InvalidStateError
 from aiortc.rtcdtlstransport import SRTPProtectionProfile
 from aiortc.rtcrtpparameters import RTCRtpReceiveParameters
 from OpenSSL import SSL
@@ -67,17 +68,18 @@ class Connection(RTCPeerConnection):
 
     # A task, not a coroutine: one that has not begun when the connection closes counts, too.
     def _RTCPeerConnection__connect(self) -> asyncio.Task[None]:  # noqa: N802
-        connecting = super()._RTCPeerConnection__connect()  # type: ignore[misc]
-        task: asyncio.Task[None] = asyncio.ensure_future(connecting)
+        task = asyncio.ensure_future(self._connect())
         self._connecting.add(task)
-        task.add_done_callback(self._connected)
+        task.add_done_callback(self._connecting.discard)
         return task
 
-    def _connected(self, task: asyncio.Task[None]) -> None:
-        self._connecting.discard(task)
-        # A task that goes on beside `close` raises where it meets parts that are closed by now.
-        if self._is_ending and not task.cancelled() and (failed := task.exception()) is not None:
-            log.debug("a connection closed while it connected", exc_info=failed)
+    async def _connect(self) -> None:
+        try:
+            await super()._RTCPeerConnection__connect()  # type: ignore[misc]
+        except InvalidStateError:
+            # beside `close` it meets parts that are closed by now
+            if not self._is_ending:
+                raise
 
 
 class _Receiver(RTCRtpReceiver):
