@@ -9,11 +9,11 @@ PY = $(VENV)/bin/python
 # tests/require_all.py turns that into a failure under ROOMSCRIBE_REQUIRE_ALL=1, as CI runs it.
 PYTEST = $(PY) -m pytest -p tests.require_all
 FAST = -m "not slow and not browser and not talk and not whisperx and not faults" -n auto
-# What runs in real time mostly waits, and so do calls; what measures is kept from browsers.
-SLOW = -m "(slow or browser) and not talk and not faults and not measures" -n 2 --timeout-method=thread
+# What runs in real time mostly waits, and so do calls: without coverage, which takes half as much
+# of the processor again. What measures is kept from browsers.
+REAL_TIME = -n 3 --dist worksteal --timeout-method=thread
+SLOW = -m "(slow or browser) and not talk and not faults and not measures" $(REAL_TIME)
 MEASURES = "(measures or faults) and not talk"
-# without coverage, which slows down what they measure
-TWO = -n 2 --dist worksteal --timeout-method=thread
 # A signal that ends a test is lost within uvloop: a thread ends its process.
 CALLS = -m talk -n 3 --dist loadfile --timeout-method=thread
 VENV_WHISPERX ?= .venv-whisperx
@@ -47,14 +47,14 @@ test: lint scan ## every check and every test, with coverage
 	@$(PYTEST) -q $(FAST) --cov --cov-report=
 	@echo "roomscribe: tests in calls of the real Janus and signaling server"
 	@$(PYTEST) $(CALLS) --cov --cov-append --cov-report=
-	@echo "roomscribe: tests in real time"
-	@$(PYTEST) $(SLOW) --cov --cov-append --cov-report=
-	@echo "roomscribe: tests that measure, and fifty speakers while something goes wrong"
-	@$(PYTEST) -m $(MEASURES) $(TWO)
-	@echo "roomscribe: coverage of the whole, at least 85 %"
+	@echo "roomscribe: coverage by these, at least 85 %"
 	@$(PY) -m coverage report --skip-covered --fail-under=85
 	@echo "roomscribe: coverage of the pure modules, at least 95 %"
 	@$(PY) -m coverage report --include='$(PURE_LIST)' --fail-under=95
+	@echo "roomscribe: tests in real time"
+	@$(PYTEST) $(SLOW)
+	@echo "roomscribe: tests that measure, and fifty speakers while something goes wrong"
+	@$(PYTEST) -m $(MEASURES) $(REAL_TIME)
 
 check: lint ## lint, and the fast tests
 	@echo "roomscribe: fast tests"
@@ -84,7 +84,7 @@ test-whisperx: ## the WhisperX engine for real, in an environment of its own (8 
 	@$(VENV_WHISPERX)/bin/python -m pytest -p tests.require_all tests/engines/test_whisperx_for_real.py
 
 test-faults: setup-dev ## fifty speakers while something goes wrong, some minutes
-	@$(PYTEST) -m faults $(TWO)
+	@$(PYTEST) -m faults $(REAL_TIME)
 
 soak: setup-dev ## 100 speakers for a day: memory, finals, what is left; a report
 	@$(PY) -m soak day --for 24h
