@@ -50,8 +50,6 @@ class _Socket(aioice.ice.StunProtocol):
     """aioice's, for any bytes. An instance becomes one by `__class__`."""
 
     def datagram_received(self, data: bytes | str, addr: tuple[Any, ...]) -> None:
-        if not data:
-            return  # aiortc would look at its first byte
         # An attribute shorter than it has to be; a check that lacks one (aioice 0.13).
         with contextlib.suppress(struct.error, KeyError, AssertionError):
             super().datagram_received(data, addr)

@@ -55,11 +55,6 @@ class Connection(RTCPeerConnection):
     def __init__(self, configuration: RTCConfiguration) -> None:
         super().__init__(configuration)
         self._connecting: set[asyncio.Task[None]] = set()
-        self._is_ending = False
-
-    async def close(self) -> None:
-        self._is_ending = True
-        await super().close()
 
     async def settled(self) -> None:
         """After closing: wait until they have ended."""
@@ -78,7 +73,7 @@ class Connection(RTCPeerConnection):
             await super()._RTCPeerConnection__connect()  # type: ignore[misc]
         except InvalidStateError:
             # beside `close` it meets parts that are closed by now
-            if not self._is_ending:
+            if self.signalingState != "closed":
                 raise
 
 

@@ -201,7 +201,7 @@ class _Ice:
 
     async def _recv(self) -> bytes:
         for datagram in self._datagrams:
-            if datagram:  # `contained._Socket` lets no empty one through
+            if datagram:  # `contained._Agent` lets no empty one through
                 return datagram
         raise ConnectionError
 
